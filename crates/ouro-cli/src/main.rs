@@ -1,0 +1,2 @@
+//! The `ourobox` command.
+fn main() {}
