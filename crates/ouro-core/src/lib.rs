@@ -1,1 +1,18 @@
-//! ouro-core
+//! The words of Ourobox and its pure functions.
+//!
+//! Everything here is a function over values and given bytes: ids and versions ([`id`]), what a file is ([`state`]), what a commit
+//! changes ([`delta`]), how a state is laid out as sorted rows ([`row`]) and stored as a prolly tree ([`tree`]), how a delta changes rows
+//! ([`apply`]), what a person sees of them ([`render`]), what an operation on the seen writes ([`edit`]), and where a byte stream is cut
+//! ([`chunk`]). The principal type is [`state::File`].
+//!
+//! Never knows: disk, network, clock, SQL, kernel. It gets plain bytes: no cipher, no compressor.
+#![cfg_attr(not(test), no_std)]
+extern crate alloc;
+
+pub mod content;
+pub mod delta;
+pub mod id;
+pub mod name;
+pub mod port;
+pub mod row;
+pub mod state;
