@@ -1,0 +1,30 @@
+# Thin on purpose: every line calls a script, cargo or xtask, so each can be run alone.
+# scripts/bootstrap installs what is missing and writes target/tools/env, which names the tools to use.
+
+ENV := . target/tools/env &&
+
+.PHONY: run test test-long lint
+
+# Builds Ourobox and mounts a demonstration box on a plain folder.
+run:
+	@scripts/bootstrap run
+	@$(ENV) cargo build --locked --release --package ouro-cli
+	@$(ENV) scripts/run
+
+# Everything a change has to pass. The tests come last, so that the log ends with their result.
+test: lint
+	@$(ENV) cargo test --locked --workspace
+
+# The same tests and those marked #[ignore = "long"].
+test-long: lint
+	@scripts/bootstrap test-long
+	@$(ENV) cargo test --locked --workspace -- --include-ignored
+
+# Style, lints and the rules of the house.
+lint:
+	@scripts/bootstrap test
+	@$(ENV) cargo fmt --all --check
+	@$(ENV) cargo xtask tidy
+	@$(ENV) cargo xtask arch
+	@$(ENV) cargo clippy --locked --workspace --all-targets -- -D warnings
+	@$(ENV) scripts/deny
