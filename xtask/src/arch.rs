@@ -38,6 +38,7 @@ const TEST_CRATES: &[&str] = &[TESTKIT, "ouro-tests"];
 const FOREIGN: &[(&str, &str)] = &[
     ("fuser", "ouro-fuse"),
     ("opendal", "ouro-remote"),
+    ("reqwest", "ouro-remote"),
     ("rusqlite", "ouro-local"),
     ("zbus", "ouro-dbus"),
     ("s3s", "ouro-gateway"),
