@@ -1,0 +1,206 @@
+//! HTTP for OpenDAL's services and for our own WebDAV verbs: time limits by progress, size limits, exact accounting.
+
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, HeaderValue, RANGE};
+use http::{Method, Request, Response, StatusCode};
+use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport};
+
+use crate::Limits;
+use crate::meter::{Kind, Meter};
+
+/// Bodies above this are sent by the client whose time limit grows with their length.
+const LARGE_BODY_BYTES: usize = 64 << 10;
+/// How long an unused connection is kept.
+const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+/// Redirects followed.
+const REDIRECTS_MAX: usize = 3;
+
+/// What failed below HTTP or by its status alone; found again as the source of an OpenDAL error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("no answer in time")]
+    TimedOut,
+    #[error("{0}")]
+    NoConnection(String),
+    #[error("no space left (status 507)")]
+    Full,
+    #[error("an answer of more than {0} bytes")]
+    TooLarge(u64),
+}
+
+/// The HTTP client of one remote.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    /// Gives up when no byte arrived for a while.
+    quick: reqwest::Client,
+    /// For large uploads: the server says nothing until it has all of it.
+    patient: reqwest::Client,
+    limits: Limits,
+    meter: Arc<Meter>,
+}
+
+impl Transport {
+    /// A client; `direct` bypasses the proxies the environment names.
+    pub(crate) fn new(limits: &Limits, meter: Arc<Meter>, direct: bool) -> Result<Self, reqwest::Error> {
+        static PROVIDER: Once = Once::new();
+        // An application that chose a provider before us keeps its own.
+        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        let client = || {
+            let builder = reqwest::Client::builder()
+                .connect_timeout(limits.connect_timeout)
+                .tcp_user_timeout(limits.progress_timeout)
+                .pool_idle_timeout(IDLE_CONNECTION)
+                .pool_max_idle_per_host(limits.requests_max)
+                .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
+                .user_agent(concat!("ourobox/", env!("CARGO_PKG_VERSION")));
+            if direct { builder.no_proxy() } else { builder }
+        };
+        let quick = client().read_timeout(limits.progress_timeout).build()?;
+        Ok(Self { quick, patient: client().build()?, limits: limits.clone(), meter })
+    }
+
+    /// Sends a request and reads its whole answer.
+    pub(crate) async fn exchange(&self, request: Request<Bytes>) -> opendal::Result<Response<Bytes>> {
+        let (mut parts, body) = request.into_parts();
+        self.meter.request(kind_of(&parts.method, parts.uri.query(), &parts.headers));
+        let url = reqwest::Url::parse(&parts.uri.to_string())
+            .map_err(|error| Error::new(ErrorKind::Unexpected, "the URL is invalid").set_source(error))?;
+        if parts.method == Method::GET {
+            parts.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        }
+        let range = parts.headers.get(RANGE).and_then(parse_range);
+        let mut builder = if body.len() > LARGE_BODY_BYTES {
+            self.patient.request(parts.method, url).timeout(self.limits.upload_timeout(body.len() as u64))
+        } else {
+            self.quick.request(parts.method, url)
+        };
+        builder = builder.headers(parts.headers);
+        if !body.is_empty() {
+            builder = builder.body(body);
+        }
+        let mut response = builder.send().await.map_err(no_answer)?;
+        let status = response.status();
+        let mut answer = Response::builder().status(status).version(response.version());
+        if let Some(headers) = answer.headers_mut() {
+            std::mem::swap(headers, response.headers_mut());
+        }
+        let mut bytes = self.read_body(response).await?;
+        match (status, range) {
+            (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
+                return Err(Error::new(ErrorKind::RangeNotSatisfied, "the object ends before this range"));
+            }
+            // A server may ignore the range and send everything.
+            (StatusCode::OK, Some((first, last))) => {
+                let end = last.saturating_add(1).min(bytes.len() as u64);
+                if first >= end {
+                    return Err(Error::new(ErrorKind::RangeNotSatisfied, "the object ends before this range"));
+                }
+                bytes = bytes.slice(first as usize..end as usize);
+            }
+            (StatusCode::UNAUTHORIZED, _) => {
+                return Err(Error::new(ErrorKind::PermissionDenied, "user name or password not accepted (status 401)"));
+            }
+            (StatusCode::TOO_MANY_REQUESTS, _) => {
+                return Err(Error::new(ErrorKind::RateLimited, "too many requests").set_temporary());
+            }
+            (StatusCode::INSUFFICIENT_STORAGE, _) => {
+                return Err(Error::new(ErrorKind::Unexpected, "no space").set_source(Failure::Full));
+            }
+            _ => {}
+        }
+        answer.body(bytes).map_err(|error| Error::new(ErrorKind::Unexpected, "the answer is invalid").set_source(error))
+    }
+
+    async fn read_body(&self, mut response: reqwest::Response) -> opendal::Result<Bytes> {
+        let limit = self.limits.object_bytes_max;
+        let too_large = || Error::new(ErrorKind::Unexpected, "too large").set_source(Failure::TooLarge(limit));
+        if response.content_length().is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        let Some(first) = response.chunk().await.map_err(no_answer)? else { return Ok(Bytes::new()) };
+        self.meter.received(first.len());
+        let Some(second) = response.chunk().await.map_err(no_answer)? else { return Ok(first) };
+        self.meter.received(second.len());
+        let mut whole = BytesMut::from(first);
+        whole.extend_from_slice(&second);
+        while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
+            self.meter.received(chunk.len());
+            whole.extend_from_slice(&chunk);
+            if whole.len() as u64 > limit {
+                return Err(too_large());
+            }
+        }
+        Ok(whole.freeze())
+    }
+}
+
+impl HttpTransport for Transport {
+    async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
+        let uri = request.uri().clone();
+        let (mut parts, body) = self.exchange(request.map(|body| body.to_bytes())).await?.into_parts();
+        // Services look up in the answer where it came from.
+        parts.extensions.insert(uri);
+        let body = HttpBody::new(futures::stream::iter([Ok(Buffer::from(body))]), None);
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+fn kind_of(method: &Method, query: Option<&str>, headers: &http::HeaderMap) -> Kind {
+    match method.as_str() {
+        "GET" if query.is_some_and(|query| query.contains("list-type=") || query.contains("delimiter=")) => Kind::List,
+        "GET" => Kind::Get,
+        "HEAD" => Kind::Head,
+        "PROPFIND" if headers.get("Depth").is_some_and(|depth| depth == "0") => Kind::Head,
+        "PROPFIND" => Kind::List,
+        "DELETE" => Kind::Delete,
+        _ => Kind::Put,
+    }
+}
+
+/// First and last byte of a `bytes=first-last` header.
+fn parse_range(value: &HeaderValue) -> Option<(u64, u64)> {
+    let (first, last) = value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?))
+}
+
+fn no_answer(error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    let failure = if error.is_timeout() {
+        Failure::TimedOut
+    } else {
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        Failure::NoConnection(cause.to_string())
+    };
+    Error::new(ErrorKind::Unexpected, "no answer").set_source(failure).set_temporary()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_as_what_they_are() {
+        let headers = http::HeaderMap::new();
+        assert_eq!(kind_of(&Method::GET, None, &headers), Kind::Get);
+        assert_eq!(kind_of(&Method::GET, Some("list-type=2&prefix=a"), &headers), Kind::List);
+        assert_eq!(kind_of(&Method::PUT, None, &headers), Kind::Put);
+        assert_eq!(kind_of(&Method::HEAD, None, &headers), Kind::Head);
+        let mut depth = http::HeaderMap::new();
+        depth.insert("Depth", HeaderValue::from_static("0"));
+        let propfind = Method::from_bytes(b"PROPFIND").unwrap();
+        assert_eq!(kind_of(&propfind, None, &depth), Kind::Head);
+        assert_eq!(kind_of(&propfind, None, &headers), Kind::List);
+    }
+
+    #[test]
+    fn a_bounded_range_is_understood() {
+        assert_eq!(parse_range(&HeaderValue::from_static("bytes=3-9")), Some((3, 9)));
+        assert_eq!(parse_range(&HeaderValue::from_static("bytes=3-")), None);
+    }
+}

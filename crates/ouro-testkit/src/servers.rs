@@ -1,0 +1,331 @@
+//! Real storage servers on this machine: rclone for S3, WebDAV and SFTP, and OpenSSH's sshd.
+//!
+//! Each listens on a free port of 127.0.0.1, serves a folder of its own, writes its log beside it, and ends with its guard. Tests call
+//! [`rclone`] or [`sshd_is_installed`] first where a missing program should skip rather than fail.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ouro_remote::Credentials;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// The access key of [`s3`] servers.
+pub const S3_KEY: &str = "OUROBOXTESTACCESSKEY";
+/// The secret key of [`s3`] servers.
+pub const S3_SECRET: &str = "ouroboxtestsecretkeyouroboxtestsecretkey";
+/// The bucket of [`s3`] servers.
+pub const S3_BUCKET: &str = "bucket";
+/// The user of [`webdav`] servers.
+pub const WEBDAV_USER: &str = "tester";
+/// The password of [`webdav`] servers.
+pub const WEBDAV_PASSWORD: &str = "correct-horse-battery";
+
+/// How often a starting server is asked whether it listens, and the pause between.
+const READY_TRIES: u32 = 500;
+const READY_PAUSE: Duration = Duration::from_millis(20);
+/// How often a server is started again when somebody else took its port.
+const START_TRIES: usize = 3;
+
+/// A running server; dropping it ends it and removes its folder.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    folder: TempDir,
+    port: u16,
+    uri: String,
+    credentials: Credentials,
+}
+
+impl Server {
+    /// The URI of an empty place on it.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// What it takes to get in.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder it serves; for S3 the one above the buckets.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read(self.folder.path().join("log"))
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Stops it in its tracks (SIGSTOP): connections stay open and nothing is answered.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn cont(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in family(self.child.id()) {
+            // A member of the family may have ended by itself.
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        if let Err(error) = self.child.wait() {
+            eprintln!("a test server could not be waited for: {error}");
+        }
+    }
+}
+
+/// A process and everything it started, parents first.
+fn family(root: u32) -> Vec<Pid> {
+    let mut found = Vec::new();
+    let mut next = vec![root];
+    while let Some(id) = next.pop() {
+        found.extend(i32::try_from(id).ok().and_then(Pid::from_raw));
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        next.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+    }
+    found
+}
+
+/// The rclone program: `OUROBOX_RCLONE`, or `target/tools/rclone` or `.tools/rclone` of the workspace, or the one on the `PATH`.
+pub fn rclone() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("OUROBOX_RCLONE") {
+        return Some(path.into());
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let ours = ["target/tools/rclone", ".tools/rclone"].map(|tool| workspace.join(tool));
+    ours.into_iter().find(|path| path.is_file()).or_else(|| find("rclone"))
+}
+
+/// Whether [`sshd`] can run.
+pub fn sshd_is_installed() -> bool {
+    find("sshd").is_some() && find("ssh").is_some() && find("ssh-keygen").is_some()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
+    directories.map(|directory| directory.join(program)).find(|path| path.is_file())
+}
+
+fn missing(program: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{program} is not installed"))
+}
+
+/// Starts rclone's S3 server with one empty bucket.
+///
+/// # Errors
+///
+/// If rclone is missing or does not start.
+pub fn s3() -> io::Result<Server> {
+    s3_with(&[])
+}
+
+/// Starts rclone's S3 server with further options, such as `--read-only`.
+///
+/// # Errors
+///
+/// If rclone is missing or does not start.
+pub fn s3_with(options: &[&str]) -> io::Result<Server> {
+    let keys = format!("{S3_KEY},{S3_SECRET}");
+    start(
+        |data, port| {
+            fs::create_dir(data.join(S3_BUCKET))?;
+            let mut command = rclone_serve("s3", data, port)?;
+            command.args(["--auth-key", &keys]).args(options);
+            Ok(command)
+        },
+        |port, _| {
+            let uri = format!("s3://{S3_BUCKET}/repo?endpoint=http://127.0.0.1:{port}&region=us-east-1");
+            (uri, vec![("AWS_ACCESS_KEY_ID", S3_KEY.to_owned()), ("AWS_SECRET_ACCESS_KEY", S3_SECRET.to_owned())])
+        },
+    )
+}
+
+/// Starts rclone's WebDAV server.
+///
+/// # Errors
+///
+/// If rclone is missing or does not start.
+pub fn webdav() -> io::Result<Server> {
+    webdav_with(&[])
+}
+
+/// Starts rclone's WebDAV server with further options, such as `--read-only`.
+///
+/// # Errors
+///
+/// If rclone is missing or does not start.
+pub fn webdav_with(options: &[&str]) -> io::Result<Server> {
+    start(
+        |data, port| {
+            let mut command = rclone_serve("webdav", data, port)?;
+            command.args(["--user", WEBDAV_USER, "--pass", WEBDAV_PASSWORD]).args(options);
+            Ok(command)
+        },
+        |port, _| {
+            let user = ("OUROBOX_WEBDAV_USER", WEBDAV_USER.to_owned());
+            let password = ("OUROBOX_WEBDAV_PASSWORD", WEBDAV_PASSWORD.to_owned());
+            (format!("webdav://127.0.0.1:{port}/repo"), vec![user, password])
+        },
+    )
+}
+
+/// Starts rclone's SFTP server, with a key of its own.
+///
+/// # Errors
+///
+/// If rclone or ssh-keygen is missing or it does not start.
+pub fn rclone_sftp() -> io::Result<Server> {
+    start(
+        |data, port| {
+            let keys = make_keys(data)?;
+            let mut command = rclone_serve("sftp", data, port)?;
+            command.arg("--authorized-keys").arg(keys.join("user.pub")).arg("--key").arg(keys.join("host"));
+            Ok(command)
+        },
+        |port, keys| {
+            let uri = format!("sftp://tester@127.0.0.1:{port}/repo?known_hosts=accept");
+            (uri, vec![("OUROBOX_SFTP_KEY", keys.join("user").to_string_lossy().into_owned())])
+        },
+    )
+}
+
+/// Starts OpenSSH's sshd for the current user, with keys of its own.
+///
+/// # Errors
+///
+/// If OpenSSH is missing or does not start.
+pub fn sshd() -> io::Result<Server> {
+    let program = find("sshd").ok_or_else(|| missing("sshd"))?;
+    let user = user_name()?;
+    start(
+        |data, port| {
+            let keys = make_keys(data)?;
+            if rustix::process::geteuid().is_root() {
+                fs::create_dir_all("/run/sshd")?;
+            }
+            let config = keys.join("sshd_config");
+            let keys = keys.display();
+            fs::write(
+                &config,
+                format!(
+                    "Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/user.pub\nPidFile none\n\
+                     StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n\
+                     MaxStartups 200\nMaxSessions 200\nSubsystem sftp internal-sftp\n"
+                ),
+            )?;
+            let mut command = Command::new(&program);
+            command.args(["-D", "-e", "-f"]).arg(config);
+            Ok(command)
+        },
+        |port, keys| {
+            let data = keys.parent().unwrap_or(keys).join("data/repo");
+            let uri = format!("sftp://{user}@127.0.0.1:{port}{}?known_hosts=accept", data.display());
+            (uri, vec![("OUROBOX_SFTP_KEY", keys.join("user").to_string_lossy().into_owned())])
+        },
+    )
+}
+
+fn rclone_serve(protocol: &str, data: &Path, port: u16) -> io::Result<Command> {
+    let mut command = Command::new(rclone().ok_or_else(|| missing("rclone"))?);
+    command.args(["serve", protocol]).arg(data).args(["--addr", &format!("127.0.0.1:{port}"), "-vv"]);
+    // Without a configuration of the user's and without a cache that outlives the test.
+    command.args(["--config", ""]).arg("--cache-dir").arg(data.with_file_name("cache"));
+    Ok(command)
+}
+
+/// Makes `keys/user` and `keys/host` beside the data.
+fn make_keys(data: &Path) -> io::Result<PathBuf> {
+    let program = find("ssh-keygen").ok_or_else(|| missing("ssh-keygen"))?;
+    let keys = data.with_file_name("keys");
+    fs::create_dir(&keys)?;
+    fs::set_permissions(&keys, Permissions::from_mode(0o700))?;
+    for name in ["user", "host"] {
+        let mut command = Command::new(&program);
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(keys.join(name));
+        if !command.stdin(Stdio::null()).status()?.success() {
+            return Err(io::Error::other("ssh-keygen failed"));
+        }
+    }
+    Ok(keys)
+}
+
+fn user_name() -> io::Result<String> {
+    let output = Command::new("id").arg("-un").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn start(
+    command: impl Fn(&Path, u16) -> io::Result<Command>,
+    describe: impl Fn(u16, &Path) -> (String, Vec<(&'static str, String)>),
+) -> io::Result<Server> {
+    let mut last = io::Error::other("never tried");
+    for _ in 0..START_TRIES {
+        let folder = tempfile::Builder::new().prefix("ouro-server-").tempdir()?;
+        let data = folder.path().join("data");
+        fs::create_dir(&data)?;
+        // The port is free now; should somebody take it before the server does, the next try takes another.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let log = File::create(folder.path().join("log"))?;
+        let mut child = command(&data, port)?.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        match until_it_listens(&mut child, port) {
+            Ok(()) => {
+                let (uri, pairs) = describe(port, &folder.path().join("keys"));
+                let mut credentials = Credentials::none();
+                for (key, value) in pairs {
+                    credentials.set(key, &value);
+                }
+                return Ok(Server { child, folder, port, uri, credentials });
+            }
+            Err(error) => {
+                let log = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+                last = io::Error::other(format!("{error}; its log: {log}"));
+            }
+        }
+    }
+    Err(last)
+}
+
+fn until_it_listens(child: &mut Child, port: u16) -> io::Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    for _ in 0..READY_TRIES {
+        if let Some(status) = child.try_wait()? {
+            return Err(io::Error::other(format!("the server ended at once ({status})")));
+        }
+        if TcpStream::connect(address).is_ok() {
+            return Ok(());
+        }
+        pause();
+    }
+    child.kill()?;
+    child.wait()?;
+    Err(io::Error::other("the server does not listen"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a foreign process tells nobody when it is ready; the tries are counted")]
+fn pause() {
+    std::thread::sleep(READY_PAUSE);
+}
