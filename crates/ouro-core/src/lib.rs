@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
+pub mod codec;
 pub mod content;
 pub mod delta;
 pub mod id;
@@ -16,3 +17,4 @@ pub mod name;
 pub mod port;
 pub mod row;
 pub mod state;
+pub mod tree;

@@ -1,0 +1,5 @@
+//! The bytes of deltas and rows, and the tree over rows, through their public face.
+
+mod codec;
+mod given;
+mod tree;
