@@ -9,12 +9,17 @@
 #![cfg_attr(not(test), no_std)]
 extern crate alloc;
 
-pub mod codec;
+pub mod apply;
 pub mod content;
 pub mod delta;
+pub mod digest;
+pub mod edit;
 pub mod id;
+mod layout;
 pub mod name;
 pub mod port;
+pub mod render;
 pub mod row;
+mod sibling;
 pub mod state;
-pub mod tree;
+pub mod time;

@@ -1,0 +1,326 @@
+//! Keeps the rows in step with the files: takes files before and after, gives the rows that change.
+//!
+//! Rows of files that are no directories follow from the file and from whether its parents are known. Rows of directories follow from
+//! the whole graph of directories, because cycles are cut ([`cuts`]) and removed directories are shown while something in them is; both
+//! are looked at again only around what changed. Besides the rows that [`crate::row`] names, each cut directory has a reference at
+//! `(0, "cut", d, 0)`, so that the cuts are found without a search, and `Recovered/` a reference in the root while it shows anything.
+
+mod cuts;
+mod listing;
+mod place;
+mod visible;
+mod working;
+
+use crate::id::FileId;
+use crate::row::{Header, Key, Missing, Row, RowChanges, Rows};
+use crate::sibling;
+use crate::state::{File, Kind, Place};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+
+pub(crate) use cuts::all as all_cuts;
+pub(crate) use place::{header, is_known, locate, recovered_place, rows_at};
+pub(crate) use visible::has_rows;
+pub(crate) use working::Working;
+
+/// A file as its rows are, and as it is to be.
+pub(crate) struct Step {
+    /// Where its record stands and what it holds.
+    pub(crate) old: Option<(Key, Arc<File>)>,
+    /// What it becomes; gone if nothing in it is alive.
+    pub(crate) new: File,
+}
+
+/// The rows that change, and what people see differently.
+pub(crate) struct LaidOut {
+    pub(crate) changes: RowChanges,
+    pub(crate) listings: Vec<FileId>,
+    pub(crate) files: Vec<FileId>,
+}
+
+/// Lays out the files of `steps`, each file at most once.
+///
+/// # Errors
+/// [`Missing`] if a node is not on this device.
+pub(crate) fn lay_out(rows: &dyn Rows, steps: Vec<Step>) -> Result<LaidOut, Missing> {
+    let mut layout = Layout {
+        work: Working::new(rows),
+        listings: BTreeSet::new(),
+        files: BTreeSet::new(),
+        unsure: BTreeSet::new(),
+        known: BTreeMap::new(),
+    };
+    let (directories, mut others): (BTreeMap<_, _>, Vec<_>) = split(steps);
+    layout.note_differences(&directories, &others)?;
+    layout.lay_directories(directories, &mut others)?;
+    for step in others {
+        layout.lay_other(step)?;
+    }
+    layout.settle_visibility()?;
+    layout.note_neighbours()?;
+    let Layout { work, listings, files, .. } = layout;
+    Ok(LaidOut { changes: work.changes, listings: listings.into_iter().collect(), files: files.into_iter().collect() })
+}
+
+fn split(steps: Vec<Step>) -> (BTreeMap<FileId, Step>, Vec<Step>) {
+    let (directories, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(|s| s.new.kind == Kind::Directory);
+    (directories.into_iter().map(|s| (s.new.id, s)).collect(), others)
+}
+
+struct Layout<'a> {
+    work: Working<'a>,
+    listings: BTreeSet<FileId>,
+    files: BTreeSet<FileId>,
+    /// Directories whose visibility may have changed.
+    unsure: BTreeSet<FileId>,
+    /// Whether a directory is known, once looked up.
+    known: BTreeMap<FileId, bool>,
+}
+
+impl Layout<'_> {
+    /// Moves the rows of a file that is no directory.
+    fn lay_other(&mut self, step: Step) -> Result<(), Missing> {
+        let Step { old, new } = step;
+        let mut remove = BTreeSet::new();
+        if let Some((key, file)) = &old {
+            remove.insert(key.clone());
+            if key.directory == FileId::HOMELESS {
+                for stand in sibling::stands(file) {
+                    for place in [stand.place.clone(), recovered_place(&stand.place)] {
+                        let reference = Key::at(&place, file.id, stand.slot);
+                        if matches!(self.work.get(&reference)?, Some(Row::Reference(_))) {
+                            remove.insert(reference);
+                        }
+                    }
+                }
+            }
+        }
+        let mut put = BTreeMap::new();
+        if !new.is_gone() {
+            self.rows_of_other(new, &mut put)?;
+        }
+        for key in remove {
+            if !put.contains_key(&key) {
+                self.remove(key);
+            }
+        }
+        for (key, row) in put {
+            self.put(key, row);
+        }
+        Ok(())
+    }
+
+    fn rows_of_other(&mut self, file: File, put: &mut BTreeMap<Key, Row>) -> Result<(), Missing> {
+        if let [only] = file.placements.as_slice()
+            && self.knows(only.place.parent)?
+        {
+            put.insert(Key::at(&only.place, file.id, only.slot), Row::Record(Arc::new(file)));
+            return Ok(());
+        }
+        for stand in sibling::stands(&file) {
+            let place = if self.knows(stand.place.parent)? { stand.place } else { recovered_place(&stand.place) };
+            put.insert(Key::at(&place, file.id, stand.slot), Row::Reference(file.kind));
+        }
+        put.insert(Key::homeless(file.id), Row::Record(Arc::new(file)));
+        Ok(())
+    }
+
+    fn knows(&mut self, directory: FileId) -> Result<bool, Missing> {
+        if let Some(&known) = self.known.get(&directory) {
+            return Ok(known);
+        }
+        let known = is_known(&self.work, directory)?;
+        self.known.insert(directory, known);
+        Ok(known)
+    }
+
+    fn put(&mut self, key: Key, row: Row) {
+        if !key.name.is_empty() && key.directory != FileId::HOMELESS {
+            self.unsure.insert(key.directory);
+        }
+        self.work.changes.insert(key, Some(row));
+    }
+
+    fn remove(&mut self, key: Key) {
+        if !key.name.is_empty() && key.directory != FileId::HOMELESS {
+            self.unsure.insert(key.directory);
+        }
+        self.work.changes.insert(key, None);
+    }
+
+    /// Moves the rows of directories: first who is known at all, then where each is shown, then their rows.
+    fn lay_directories(&mut self, mut steps: BTreeMap<FileId, Step>, others: &mut Vec<Step>) -> Result<(), Missing> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let mut affected: BTreeSet<FileId> = BTreeSet::new();
+        let (mut came, mut went) = (false, Vec::new());
+        for (&id, step) in &steps {
+            if id == FileId::ROOT {
+                continue;
+            }
+            if step.new.is_gone() {
+                went.push(id);
+            } else {
+                affected.insert(id);
+                came |= step.old.is_none();
+            }
+        }
+        if let Some(step) = steps.remove(&FileId::ROOT) {
+            self.lay_root(step);
+        }
+        for &id in &went {
+            if let Some((key, _)) = steps.remove(&id).and_then(|step| step.old) {
+                self.forget_directory(id, key)?;
+            }
+        }
+        // An entry in `Recovered/` may be there because its directory was unknown till now, and what stood in a directory that went is
+        // to be shown there: look at all of these again.
+        let mut again = went;
+        if came {
+            again.push(FileId::RECOVERED);
+        }
+        for directory in again {
+            self.look_again(directory, &steps, &mut affected, others)?;
+        }
+        for (&id, step) in &steps {
+            if step.old.is_none() {
+                self.known.insert(id, true);
+            }
+        }
+        for (id, shown) in self.shown_places(&steps, affected)? {
+            let (old, new) = match steps.remove(&id) {
+                Some(step) => (step.old, Arc::new(step.new)),
+                None => match locate(&self.work, id, Kind::Directory, None)? {
+                    Some((key, file)) => (Some((key, file.clone())), file),
+                    None => continue,
+                },
+            };
+            self.lay_directory(old.map(|(key, _)| key), new, shown)?;
+        }
+        Ok(())
+    }
+
+    fn lay_root(&mut self, step: Step) {
+        let key = Key::homeless(FileId::ROOT);
+        if step.new.is_gone() {
+            self.remove(key);
+        } else {
+            self.put(key, Row::Record(Arc::new(step.new)));
+        }
+    }
+
+    fn forget_directory(&mut self, id: FileId, record: Key) -> Result<(), Missing> {
+        if let Some(header) = header(&self.work, id)? {
+            let reference = Key::at(&header.shown, id, 0);
+            if self.work.get(&reference)?.is_some() {
+                self.remove(reference);
+            }
+            if header.cut {
+                self.remove(cuts::mark(id));
+            }
+        }
+        self.remove(record);
+        self.remove(Key::header(id));
+        self.known.insert(id, false);
+        Ok(())
+    }
+
+    /// Adds everything that stands in `directory` to what is laid out anew.
+    fn look_again(
+        &mut self,
+        directory: FileId,
+        steps: &BTreeMap<FileId, Step>,
+        affected: &mut BTreeSet<FileId>,
+        others: &mut Vec<Step>,
+    ) -> Result<(), Missing> {
+        let mut found = Vec::new();
+        self.work.scan(&Key::header(directory), &mut |key, row| {
+            if key.directory != directory {
+                return ControlFlow::Break(());
+            }
+            if !key.name.is_empty() {
+                found.push((key.clone(), row.clone()));
+            }
+            ControlFlow::Continue(())
+        })?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut listed: BTreeSet<FileId> = others.iter().map(|s| s.new.id).collect();
+        self.listings.insert(directory);
+        self.listings.insert(FileId::RECOVERED);
+        for (key, row) in found {
+            let place = Place { parent: key.directory, name: key.name.clone() };
+            let kind = match &row {
+                Row::Record(file) => file.kind,
+                Row::Reference(kind) => *kind,
+                Row::Header(_) => continue,
+            };
+            if kind == Kind::Directory {
+                if !steps.contains_key(&key.file) && key.file != FileId::RECOVERED {
+                    affected.insert(key.file);
+                }
+            } else if listed.insert(key.file)
+                && let Some((key, file)) = locate(&self.work, key.file, kind, Some(&place))?
+            {
+                others.push(Step { new: (*file).clone(), old: Some((key, file)) });
+            }
+        }
+        Ok(())
+    }
+
+    fn lay_directory(&mut self, old_record: Option<Key>, file: Arc<File>, shown: Place) -> Result<(), Missing> {
+        let id = file.id;
+        let removed = sibling::is_removed(&file);
+        let cut = sibling::pick(file.placements.iter()).is_none_or(|p| p.place != shown);
+        let plain = !removed && !cut && file.placements.len() == 1;
+        let record = if plain { Key::at(&shown, id, 0) } else { Key::homeless(id) };
+        let before = header(&self.work, id)?;
+        let moved = before.as_ref().map(|b| &b.shown) != Some(&shown);
+        let mut remove: BTreeSet<Key> = old_record.into_iter().collect();
+        let mut was_shown = false;
+        if let Some(before) = &before {
+            let stood = Key::at(&before.shown, id, 0);
+            was_shown = self.work.get(&stood)?.is_some();
+            if was_shown {
+                remove.insert(stood);
+            }
+        }
+        let mut put = BTreeMap::new();
+        put.insert(record, Row::Record(file));
+        if !plain && (!removed || (was_shown && !moved)) {
+            // Whether a removed directory stays shown is settled once all rows in it are.
+            put.insert(Key::at(&shown, id, 0), Row::Reference(Kind::Directory));
+        }
+        for key in remove {
+            if !put.contains_key(&key) {
+                self.remove(key);
+            }
+        }
+        for (key, row) in put {
+            self.put(key, row);
+        }
+        match (before.as_ref().is_some_and(|b| b.cut), cut) {
+            (false, true) => self.put(cuts::mark(id), Row::Reference(Kind::Directory)),
+            (true, false) => self.remove(cuts::mark(id)),
+            _ => {}
+        }
+        let header = Header { shown: shown.clone(), removed, cut };
+        if before.as_ref() != Some(&header) {
+            self.put(Key::header(id), Row::Header(header));
+        }
+        if removed {
+            self.unsure.insert(id);
+        }
+        if moved || (!was_shown && !removed) {
+            self.listings.insert(shown.parent);
+            if let Some(before) = before {
+                self.listings.insert(before.shown.parent);
+            }
+        }
+        Ok(())
+    }
+}
