@@ -1,0 +1,54 @@
+//! What others hear of a change that did not come through the mount.
+
+use ouro_core::id::FileId;
+use ouro_core::name::Name;
+use ouro_core::row::{Key, Row, RowChanges};
+
+/// What became different. Delivered after the new state is visible.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Names whose binding changed: they now stand for another file, or for none.
+    pub bindings: Vec<(FileId, Name)>,
+    /// Files whose content or attributes changed.
+    pub files: Vec<FileId>,
+    /// Directories whose listing changed.
+    pub directories: Vec<FileId>,
+}
+
+impl Change {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.bindings.is_empty() && self.files.is_empty() && self.directories.is_empty()
+    }
+
+    /// Tells bindings from contents: a key that had a row and still has one is a changed file, every other is a changed binding.
+    pub(crate) fn of_rows(changes: &RowChanges, mut had: impl FnMut(&Key) -> Option<Row>) -> Change {
+        let mut change = Change::default();
+        for (key, new) in changes {
+            let old = had(key);
+            if old == *new {
+                continue;
+            }
+            if key.name.is_empty() {
+                change.files.push(key.file);
+            } else if old.is_some() && new.is_some() {
+                change.files.push(key.file);
+            } else {
+                change.bindings.push((key.directory, key.name.clone()));
+                change.directories.push(key.directory);
+                change.files.push(key.file);
+            }
+        }
+        change.tidy();
+        change
+    }
+
+    pub(crate) fn tidy(&mut self) {
+        self.bindings.sort();
+        self.bindings.dedup();
+        self.files.sort();
+        self.files.dedup();
+        self.directories.sort();
+        self.directories.dedup();
+    }
+}

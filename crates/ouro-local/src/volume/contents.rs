@@ -1,0 +1,370 @@
+//! The bytes of files: written into layers, read through layers down to clean blobs.
+
+use super::edit::ORPHAN_GENERATION;
+use super::state::{Hot, State};
+use super::{FILE_BYTES_MAX, Volume, VolumeError};
+use crate::layers::Held;
+use ouro_core::codec::decode_block_list;
+use ouro_core::content::{BlobRef, Content};
+use ouro_core::id::FileId;
+use ouro_core::state::Place;
+use std::sync::Arc;
+
+/// What statfs tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes of the cache disk.
+    pub total: u64,
+    /// Bytes that can still be written: free space and what may be evicted, less the reserve.
+    pub free: u64,
+}
+
+/// A stretch of a read that comes from a clean blob.
+struct Stretch {
+    into: usize,
+    len: usize,
+    blob: BlobRef,
+    offset: u32,
+}
+
+/// Where a write goes.
+#[derive(Clone, Copy)]
+enum Target {
+    Live(u64),
+    Orphan,
+}
+
+impl Volume {
+    /// Writes bytes of a file that stands at `at`. They are in the layer and seen by every reader when this returns; they are journalled
+    /// when the file is closed or synced, or within seconds.
+    ///
+    /// # Errors
+    /// [`VolumeError::Gone`] if the file does not stand there any more; [`VolumeError::Full`], [`VolumeError::TooBig`].
+    pub fn write(&self, file: FileId, at: &Place, offset: u64, data: &[u8]) -> Result<(), VolumeError> {
+        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES_MAX).ok_or(VolumeError::TooBig)?;
+        self.change_bytes(file, at, |volume, generation, size| {
+            volume.layers.write(file, generation, offset, data)?;
+            Ok(size.max(end))
+        })
+    }
+
+    /// Cuts a file or makes it longer with zeros.
+    ///
+    /// # Errors
+    /// As [`Volume::write`].
+    pub fn truncate(&self, file: FileId, at: &Place, size: u64) -> Result<(), VolumeError> {
+        if size > FILE_BYTES_MAX {
+            return Err(VolumeError::TooBig);
+        }
+        self.change_bytes(file, at, |volume, generation, _| {
+            volume.layers.truncate(file, generation, size)?;
+            Ok(size)
+        })
+    }
+
+    /// Makes a stretch read as zeros, and the file longer if it ends beyond and `keep_size` is not set.
+    ///
+    /// # Errors
+    /// As [`Volume::write`].
+    pub fn zero(&self, file: FileId, at: &Place, offset: u64, len: u64, keep_size: bool) -> Result<(), VolumeError> {
+        let end = offset.checked_add(len).filter(|end| *end <= FILE_BYTES_MAX).ok_or(VolumeError::TooBig)?;
+        self.change_bytes(file, at, |volume, generation, size| {
+            if !keep_size && end > size {
+                volume.layers.truncate(file, generation, end)?;
+            }
+            let size = if keep_size { size } else { size.max(end) };
+            if offset < size {
+                volume.layers.punch(file, generation, offset, end.min(size) - offset)?;
+            }
+            Ok(size)
+        })
+    }
+
+    fn change_bytes(
+        &self,
+        file: FileId,
+        at: &Place,
+        change: impl FnOnce(&Volume, u64, u64) -> Result<u64, VolumeError>,
+    ) -> Result<(), VolumeError> {
+        let mut state = self.state.write();
+        let state = &mut *state;
+        self.check_writable(state)?;
+        let now = self.now_ns();
+        match self.begin_writing(state, file, at)? {
+            Target::Orphan => {
+                let size = state.open.get(&file).and_then(|o| o.orphan.as_ref()).map_or(0, |o| o.size);
+                let size = change(self, ORPHAN_GENERATION, size)?;
+                if let Some(orphan) = state.open.get_mut(&file).and_then(|o| o.orphan.as_mut()) {
+                    orphan.size = size;
+                    orphan.mtime_ns = now;
+                    orphan.ctime_ns = now;
+                    orphan.content = Content::Pending { size, generation: ORPHAN_GENERATION };
+                }
+            }
+            Target::Live(generation) => {
+                let size = state.hot.get(&file).map_or(0, |hot| hot.size);
+                let size = change(self, generation, size)?;
+                state.hot.insert(file, Hot { size, mtime_ns: now, ctime_ns: now, place: at.clone() });
+                state.hot_dirty.insert(file);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the file has a layer in the present generation, and an overlay entry that says so.
+    fn begin_writing(&self, state: &mut State, file: FileId, at: &Place) -> Result<Target, VolumeError> {
+        let generation = state.generation;
+        if let Some(orphan) = state.open.get(&file).and_then(|o| o.orphan.as_ref()) {
+            if !state.bases.contains_key(&(file, ORPHAN_GENERATION)) {
+                self.layers.begin(file, ORPHAN_GENERATION, orphan.size);
+                let below = orphan.content.clone();
+                state.bases.insert((file, ORPHAN_GENERATION), below);
+            }
+            return Ok(Target::Orphan);
+        }
+        if let Some(layer) = state.writable.get(&file)
+            && state.hot.contains_key(&file)
+        {
+            return Ok(Target::Live(*layer));
+        }
+        self.settle_hot(state)?;
+        let (seen, union) = self.seen_at(state, file, at)?.ok_or(VolumeError::Gone)?;
+        let content = seen.content().cloned().unwrap_or_else(Content::empty);
+        let mut attributes = seen.attributes();
+        let size = content.size();
+        let layer = state.writable.get(&file).copied().unwrap_or(generation);
+        if !matches!(&content, Content::Pending { generation: g, .. } if *g == layer) {
+            let below = content;
+            let now = self.now_ns();
+            attributes.mtime_ns = now;
+            attributes.ctime_ns = now;
+            let pending = Content::Pending { size, generation };
+            self.layers.begin(file, generation, size);
+            state.bases.insert((file, generation), below);
+            state.writable.insert(file, generation);
+            self.ledger.submit(vec![state.local_row(file)]);
+            let written = self.edit_locked(state, &mut |e| e.write(&seen, &union, pending.clone(), attributes.clone()));
+            if let Err(error) = written {
+                state.bases.remove(&(file, generation));
+                state.writable.remove(&file);
+                let ticket = self.ledger.submit(self.layers.removal(file, generation)?);
+                self.layers.drop_file(file, generation, ticket)?;
+                return Err(error);
+            }
+        }
+        let layer = state.writable.get(&file).copied().unwrap_or(generation);
+        let hot = Hot { size, mtime_ns: attributes.mtime_ns, ctime_ns: attributes.ctime_ns, place: at.clone() };
+        state.hot.insert(file, hot);
+        Ok(Target::Live(layer))
+    }
+
+    /// Reads bytes of a file whose row says `content`, through what open writers wrote. Short at the end of the file.
+    ///
+    /// # Errors
+    /// [`VolumeError::Need`] with every blob of the stretch that is not here.
+    pub fn read(&self, file: FileId, content: &Content, offset: u64, len: usize) -> Result<Vec<u8>, VolumeError> {
+        let mut stretches = Vec::new();
+        let mut buffer;
+        {
+            let state = self.state.read();
+            let size = match state.open.get(&file).and_then(|o| o.orphan.as_ref()) {
+                Some(orphan) => orphan.size,
+                None => state.hot.get(&file).map_or(content.size(), |hot| hot.size),
+            };
+            let len = (size.saturating_sub(offset)).min(len as u64) as usize;
+            buffer = vec![0; len];
+            self.read_through(&state, file, content, offset, 0, &mut buffer, &mut stretches)?;
+        }
+        self.fill(&stretches, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// Reads bytes of a sealed content. Short at the end.
+    ///
+    /// # Errors
+    /// [`VolumeError::Need`] with every blob of the stretch that is not here.
+    pub fn read_content(&self, content: &Content, offset: u64, len: usize) -> Result<Vec<u8>, VolumeError> {
+        let len = (content.size().saturating_sub(offset)).min(len as u64) as usize;
+        let mut buffer = vec![0; len];
+        let mut stretches = Vec::new();
+        self.read_clean(content, offset, 0, &mut buffer, &mut stretches)?;
+        self.fill(&stretches, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// Reads bytes of one generation's layer of a file down to what lies below: what the sealer commits.
+    ///
+    /// # Errors
+    /// [`VolumeError::Need`] with every blob of the stretch that is not here; [`VolumeError::Gone`] without such a layer.
+    pub fn read_layer(&self, file: FileId, content: &Content, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError> {
+        let mut stretches = Vec::new();
+        {
+            let state = self.state.read();
+            self.read_through(&state, file, content, offset, 0, buffer, &mut stretches)?;
+        }
+        self.fill(&stretches, buffer)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a stretch of a recursion; every argument is a different thing")]
+    fn read_through(
+        &self,
+        state: &State,
+        file: FileId,
+        content: &Content,
+        offset: u64,
+        into: usize,
+        buffer: &mut [u8],
+        stretches: &mut Vec<Stretch>,
+    ) -> Result<(), VolumeError> {
+        let Content::Pending { generation, .. } = content else {
+            return self.read_clean(content, offset, into, buffer, stretches);
+        };
+        let parts = self.layers.read(file, *generation, offset, buffer)?;
+        let below: Vec<_> = parts.into_iter().filter(|(_, held)| *held == Held::Below).map(|(range, _)| range).collect();
+        if below.is_empty() {
+            return Ok(());
+        }
+        let base = state.bases.get(&(file, *generation)).ok_or(VolumeError::Gone)?;
+        for hole in below {
+            let (start, end) = ((hole.start - offset) as usize, (hole.end - offset) as usize);
+            self.read_through(state, file, base, hole.start, into + start, &mut buffer[start..end], stretches)?;
+        }
+        Ok(())
+    }
+
+    fn read_clean(
+        &self,
+        content: &Content,
+        offset: u64,
+        into: usize,
+        buffer: &mut [u8],
+        stretches: &mut Vec<Stretch>,
+    ) -> Result<(), VolumeError> {
+        match content {
+            Content::Pending { .. } => Err(VolumeError::Gone),
+            Content::Inline(bytes) => {
+                let from = (offset as usize).min(bytes.len());
+                let len = buffer.len().min(bytes.len() - from);
+                buffer[..len].copy_from_slice(&bytes[from..from + len]);
+                Ok(())
+            }
+            Content::Chunks(chunks) => {
+                stretch(chunks, offset, into, buffer.len(), stretches);
+                Ok(())
+            }
+            Content::BlockList { list, .. } => {
+                stretch(&self.block_list(list)?, offset, into, buffer.len(), stretches);
+                Ok(())
+            }
+        }
+    }
+
+    /// The chunks that a block list names.
+    ///
+    /// # Errors
+    /// [`VolumeError::Need`] if the list is not here.
+    pub fn block_list(&self, list: &BlobRef) -> Result<Arc<[BlobRef]>, VolumeError> {
+        if let Some(chunks) = self.block_lists.lock().get(&list.id) {
+            return Ok(Arc::clone(chunks));
+        }
+        let bytes = self.blobs.get(&list.id)?.ok_or_else(|| VolumeError::Need(vec![*list]))?;
+        let chunks: Arc<[BlobRef]> = decode_block_list(&bytes)
+            .map_err(|_| crate::error::LocalError::Damaged { name: format!("block list {}", list.id), reason: "it does not decode".to_owned() })?
+            .into();
+        self.block_lists.lock().put(list.id, Arc::clone(&chunks));
+        Ok(chunks)
+    }
+
+    /// The chunks of a sealed content, in order; none for an inline one.
+    ///
+    /// # Errors
+    /// [`VolumeError::Need`] if its list is not here.
+    pub fn chunks(&self, content: &Content) -> Result<Arc<[BlobRef]>, VolumeError> {
+        match content {
+            Content::Chunks(chunks) => Ok(Arc::clone(chunks)),
+            Content::BlockList { list, .. } => self.block_list(list),
+            Content::Inline(_) | Content::Pending { .. } => Ok(Arc::from([])),
+        }
+    }
+
+    /// Fills the stretches from the clean cache; all that is missing is named at once.
+    fn fill(&self, stretches: &[Stretch], buffer: &mut [u8]) -> Result<(), VolumeError> {
+        let mut need = Vec::new();
+        for s in stretches {
+            let part = &mut buffer[s.into..s.into + s.len];
+            if !self.blobs.read(&s.blob.id, u64::from(s.offset), part)? {
+                need.push(s.blob);
+            }
+        }
+        if need.is_empty() { Ok(()) } else { Err(VolumeError::Need(need)) }
+    }
+
+    /// The blobs of the next `bytes` bytes from `offset` that are not on this device.
+    pub fn blobs_ahead(&self, content: &Content, offset: u64, bytes: u64) -> Vec<BlobRef> {
+        let Ok(chunks) = self.chunks(content) else { return Vec::new() };
+        let mut stretches = Vec::new();
+        let len = bytes.min(content.size().saturating_sub(offset)) as usize;
+        stretch(&chunks, offset, 0, len, &mut stretches);
+        stretches.into_iter().map(|s| s.blob).filter(|b| !self.blobs.contains(&b.id)).collect()
+    }
+
+    /// Makes a file durable on this device: its bytes, its entry and every operation before.
+    ///
+    /// # Errors
+    /// A failing disk or journal: what was promised is not durable.
+    pub fn sync_file(&self, file: FileId) -> Result<(), VolumeError> {
+        {
+            let mut state = self.state.write();
+            self.settle(&mut state, file)?;
+        }
+        self.flush(true)
+    }
+
+    /// Waits until everything so far is in the journal, and with `durable` on the disk's platter.
+    ///
+    /// # Errors
+    /// A failing disk or journal.
+    pub fn flush(&self, durable: bool) -> Result<(), VolumeError> {
+        let ticket = {
+            let mut state = self.state.write();
+            self.settle_hot(&mut state)?;
+            self.ledger.submit(Vec::new())
+        };
+        Ok(self.ledger.flush(ticket, durable)?)
+    }
+
+    /// Journals what open writers wrote since; to be called every few seconds.
+    ///
+    /// # Errors
+    /// A failing disk or journal.
+    pub fn tick(&self) -> Result<(), VolumeError> {
+        let mut state = self.state.write();
+        self.settle_hot(&mut state)
+    }
+
+    /// Room on the cache disk.
+    pub fn space(&self) -> Space {
+        let disk = self.ports.disk.space();
+        let evictable = self.blobs.total_bytes();
+        let free = disk.free.saturating_add(evictable).saturating_sub(self.options.free_bytes_min);
+        Space { total: disk.total, free: free.min(disk.total) }
+    }
+}
+
+/// Cuts the stretch `[offset, offset + len)` of a file into stretches of its chunks.
+fn stretch(chunks: &[BlobRef], offset: u64, into: usize, len: usize, out: &mut Vec<Stretch>) {
+    let (mut start, end, mut into) = (0_u64, offset + len as u64, into);
+    for blob in chunks {
+        let blob_end = start + u64::from(blob.len);
+        if blob_end > offset && start < end {
+            let from = offset.max(start);
+            let part = (end.min(blob_end) - from) as usize;
+            out.push(Stretch { into, len: part, blob: *blob, offset: (from - start) as u32 });
+            into += part;
+        }
+        if blob_end >= end {
+            break;
+        }
+        start = blob_end;
+    }
+}

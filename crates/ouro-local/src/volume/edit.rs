@@ -1,0 +1,330 @@
+//! Operations on the live state: applied in memory, journalled in order, put into effect at once.
+
+use super::state::{Hot, State};
+use super::{Volume, VolumeError};
+use crate::ledger::Write;
+use ouro_core::codec::encode_file_delta;
+use ouro_core::content::Content;
+use ouro_core::edit::{Edit, EditError, Edited};
+use ouro_core::id::{FileId, Version};
+use ouro_core::row::{Key, Row, RowChanges, Rows};
+use ouro_core::state::{File, Place};
+use ouro_core::{edit, render};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The layer generation of files that were unlinked while open: never journalled, never sealed.
+pub(crate) const ORPHAN_GENERATION: u64 = u64::MAX;
+
+/// File id counters reserved in the ledger at a time.
+const COUNTERS_RESERVED: u32 = 4096;
+
+/// A file that was unlinked while somebody has it open: it lives until it is closed.
+#[derive(Clone, Debug)]
+pub struct Orphan {
+    /// Its record when its last name went.
+    pub record: Arc<File>,
+    /// Its content.
+    pub content: Content,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last change of the content, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Last change at all, nanoseconds since 1970.
+    pub ctime_ns: i64,
+}
+
+impl Volume {
+    /// Carries out one operation: `op` is given the live state and says what changes; the changes take effect at once, are journalled in
+    /// order, and are sealed into a commit later.
+    ///
+    /// # Errors
+    /// What `op` says, [`VolumeError::ReadOnly`], or a failing journal.
+    pub fn edit<R>(&self, mut op: impl FnMut(Edit<'_>) -> Result<(R, Edited), EditError>) -> Result<R, VolumeError> {
+        let result = {
+            let mut state = self.state.write();
+            self.check_writable(&state)?;
+            self.settle_hot(&mut state)?;
+            self.edit_locked(&mut state, &mut op)?
+        };
+        self.signal_pending();
+        Ok(result)
+    }
+
+    pub(crate) fn check_writable(&self, state: &State) -> Result<(), VolumeError> {
+        if let Some(reason) = &state.read_only {
+            return Err(VolumeError::ReadOnly { reason: reason.clone() });
+        }
+        self.ledger.failure().map_or(Ok(()), |failure| Err(failure.into()))
+    }
+
+    pub(crate) fn edit_locked<R>(
+        &self,
+        state: &mut State,
+        op: &mut dyn FnMut(Edit<'_>) -> Result<(R, Edited), EditError>,
+    ) -> Result<R, VolumeError> {
+        let mut counter = state.counter;
+        let (result, edited) = {
+            let state = &*state;
+            let rows = state.live_rows(&self.nodes);
+            let mut fresh = || {
+                counter += 1;
+                FileId::new(self.device, counter - 1)
+            };
+            op(Edit {
+                rows: &rows,
+                pending: &state.pending,
+                devices: state,
+                fresh: &mut fresh,
+                now_ns: self.now_ns(),
+                generation: state.generation,
+            })?
+        };
+        let mut unit = Vec::with_capacity(edited.pending.len() + 1);
+        state.counter = counter;
+        if counter >= state.counter_reserved {
+            state.counter_reserved = counter.saturating_add(COUNTERS_RESERVED);
+            unit.push(super::encode::counter(state.counter_reserved));
+        }
+        let ended = self.put_in_effect(state, edited, &mut unit)?;
+        let ticket = self.ledger.submit(unit);
+        for (file, generation) in ended {
+            self.layers.drop_file(file, generation, ticket)?;
+        }
+        Ok(result)
+    }
+
+    /// Puts rows and overlay entries into memory and the same into `unit`.
+    /// Returns the layers that ended: their bytes go once the unit is durable.
+    fn put_in_effect(
+        &self,
+        state: &mut State,
+        edited: Edited,
+        unit: &mut Vec<Write>,
+    ) -> Result<Vec<(FileId, u64)>, VolumeError> {
+        let mut ended = Vec::new();
+        self.adopt_orphans(state, &edited.changes);
+        for (file, delta) in edited.pending {
+            if let Some(layer) = state.writable.get(&file).copied() {
+                let layered = delta.as_ref().and_then(|d| d.content.as_ref()).is_some_and(
+                    |c| matches!(&c.value, Some(Content::Pending { generation, .. }) if *generation == layer),
+                );
+                if !layered && self.end_layer(state, file, layer, unit)? {
+                    ended.push((file, layer));
+                }
+            }
+            let generation = state.generation;
+            unit.push(Write::Pending { generation, file, delta: delta.as_ref().map(encode_file_delta) });
+            match delta {
+                Some(delta) => state.pending.files.insert(file, delta),
+                None => state.pending.files.remove(&file),
+            };
+        }
+        state.live.extend(edited.changes);
+        Ok(ended)
+    }
+
+    /// The file's content is no longer the layer. False if somebody has the unlinked file open: then its bytes stay until it is closed.
+    fn end_layer(&self, state: &mut State, file: FileId, generation: u64, unit: &mut Vec<Write>) -> Result<bool, VolumeError> {
+        state.writable.remove(&file);
+        state.hot.remove(&file);
+        state.hot_dirty.remove(&file);
+        if state.open.get(&file).is_some_and(|o| o.orphan.is_some()) {
+            return Ok(false);
+        }
+        unit.extend(self.layers.removal(file, generation)?);
+        state.bases.remove(&(file, generation));
+        unit.push(state.local_row(file));
+        Ok(true)
+    }
+
+    /// A file of which only rows vanish has lost its last name: if it is open, it lives on as an orphan.
+    fn adopt_orphans(&self, state: &mut State, changes: &RowChanges) {
+        let mut alive: BTreeMap<FileId, bool> = BTreeMap::new();
+        for (key, row) in changes {
+            *alive.entry(key.file).or_default() |= row.is_some();
+        }
+        for (file, alive) in alive {
+            if alive || !state.open.get(&file).is_some_and(|o| o.orphan.is_none()) {
+                continue;
+            }
+            let rows = state.live_rows(&self.nodes);
+            let record = changes.keys().filter(|k| k.file == file).find_map(|key| match rows.get(key) {
+                Ok(Some(Row::Record(record))) => Some(record),
+                _ => None,
+            });
+            let Some(record) = record else { continue };
+            let content = record.contents.last().and_then(|c| c.value.clone()).unwrap_or_else(Content::empty);
+            let seen = record.seen_attributes();
+            let (mtime_ns, ctime_ns) = seen.map_or((0, 0), |a| (a.mtime_ns, a.ctime_ns));
+            let orphan = match state.hot.get(&file) {
+                Some(hot) => Orphan { size: hot.size, mtime_ns: hot.mtime_ns, ctime_ns: self.now_ns(), record, content },
+                None => Orphan { size: content.size(), mtime_ns, ctime_ns: self.now_ns().max(ctime_ns), record, content },
+            };
+            if let Some(open) = state.open.get_mut(&file) {
+                open.orphan = Some(orphan);
+            }
+        }
+    }
+
+    /// Puts what open writers know into rows, overlay and journal.
+    pub(crate) fn settle_hot(&self, state: &mut State) -> Result<(), VolumeError> {
+        while let Some(file) = state.hot_dirty.first().copied() {
+            self.settle(state, file)?;
+        }
+        Ok(())
+    }
+
+    /// Puts what the open writer of one file knows into its row, overlay and journal.
+    pub(crate) fn settle(&self, state: &mut State, file: FileId) -> Result<(), VolumeError> {
+        if !state.hot_dirty.contains(&file) {
+            return Ok(());
+        }
+        let Some(hot) = state.hot.get(&file).cloned() else {
+            state.hot_dirty.remove(&file);
+            return Ok(());
+        };
+        let Some(generation) = state.writable.get(&file).copied() else {
+            state.hot_dirty.remove(&file);
+            return Ok(());
+        };
+        if !self.patch(state, file, generation, &hot) {
+            // The row is not the plain one: let the rules decide.
+            let found = self.seen_at(state, file, &hot.place)?;
+            if let Some((seen, union)) = found {
+                let mut attributes = seen.attributes();
+                attributes.mtime_ns = hot.mtime_ns;
+                attributes.ctime_ns = hot.ctime_ns;
+                let content = Content::Pending { size: hot.size, generation };
+                self.edit_locked(state, &mut |e| e.write(&seen, &union, content.clone(), attributes.clone()))?;
+            }
+        }
+        let mut unit = self.layers.unit(file, generation)?;
+        if let Some(delta) = state.pending.files.get(&file) {
+            let generation = state.generation;
+            unit.push(Write::Pending { generation, file, delta: Some(encode_file_delta(delta)) });
+        }
+        let ticket = self.ledger.submit(unit);
+        self.layers.submitted(file, generation, ticket);
+        state.hot_dirty.remove(&file);
+        Ok(())
+    }
+
+    /// The quick way for the ordinary file: same rows, new size and times.
+    fn patch(&self, state: &mut State, file: FileId, generation: u64, hot: &Hot) -> bool {
+        let Some(delta) = state.pending.files.get_mut(&file) else { return false };
+        let Some(Content::Pending { size, generation: g }) = delta.content.as_mut().and_then(|c| c.value.as_mut()) else {
+            return false;
+        };
+        let Some(attributes) = delta.attributes.as_mut() else { return false };
+        let key = Key::at(&hot.place, file, 0);
+        let Some(Some(Row::Record(record))) = state.live.get_mut(&key) else { return false };
+        if *g != generation || record.contents.len() != 1 || record.attributes.len() != 1 {
+            return false;
+        }
+        let record = Arc::make_mut(record);
+        if record.contents[0].version != Version::PENDING || record.attributes[0].version != Version::PENDING {
+            return false;
+        }
+        *size = hot.size;
+        attributes.mtime_ns = hot.mtime_ns;
+        attributes.ctime_ns = hot.ctime_ns;
+        record.contents[0].value = Some(Content::Pending { size: hot.size, generation });
+        record.attributes[0].value.mtime_ns = hot.mtime_ns;
+        record.attributes[0].value.ctime_ns = hot.ctime_ns;
+        true
+    }
+
+    /// The entry at a place, if it is this file, with the union of directories it stands in.
+    pub(crate) fn seen_at(
+        &self,
+        state: &State,
+        file: FileId,
+        at: &Place,
+    ) -> Result<Option<(render::Seen, Vec<FileId>)>, VolumeError> {
+        let rows = state.live_rows(&self.nodes);
+        let mut union = render::members(&rows, at.parent)?;
+        if union.is_empty() {
+            union = vec![at.parent];
+        }
+        let seen = render::lookup(&rows, state, &union, &at.name)?.filter(|seen| seen.id == file);
+        Ok(seen.map(|seen| (seen, union)))
+    }
+
+    /// Counts an opening of a file.
+    pub fn open(&self, file: FileId) {
+        self.state.write().open.entry(file).or_default().count += 1;
+    }
+
+    /// Counts a closing: what was written is journalled, and an orphan ends with its last handle.
+    ///
+    /// # Errors
+    /// A failing journal or disk.
+    pub fn close(&self, file: FileId) -> Result<(), VolumeError> {
+        let mut state = self.state.write();
+        let state = &mut *state;
+        let settled = self.settle(state, file);
+        let Some(open) = state.open.get_mut(&file) else { return settled };
+        open.count = open.count.saturating_sub(1);
+        if open.count == 0 {
+            let orphan = state.open.remove(&file).and_then(|o| o.orphan);
+            if orphan.is_some() {
+                self.drop_orphan_layers(state, file)?;
+            } else if !state.hot_dirty.contains(&file) {
+                state.hot.remove(&file);
+            }
+        }
+        settled
+    }
+
+    fn drop_orphan_layers(&self, state: &mut State, file: FileId) -> Result<(), VolumeError> {
+        state.hot.remove(&file);
+        state.hot_dirty.remove(&file);
+        let sealed = state.sealed.as_ref();
+        let dead: Vec<u64> = state
+            .bases
+            .range((file, 0)..=(file, u64::MAX))
+            .map(|((_, generation), _)| *generation)
+            .filter(|g| !sealed.is_some_and(|s| s.holds(file, *g)))
+            .collect();
+        let mut unit = Vec::new();
+        for generation in &dead {
+            state.bases.remove(&(file, *generation));
+            unit.extend(self.layers.removal(file, *generation)?);
+        }
+        unit.push(state.local_row(file));
+        let ticket = self.ledger.submit(unit);
+        for generation in dead {
+            self.layers.drop_file(file, generation, ticket)?;
+        }
+        Ok(())
+    }
+
+    /// What a file unlinked while open still is.
+    pub fn orphan(&self, file: FileId) -> Option<Orphan> {
+        self.state.read().open.get(&file).and_then(|o| o.orphan.clone())
+    }
+
+    /// Changes an orphan's attributes (its record is seen by nobody else).
+    pub fn edit_orphan(&self, file: FileId, change: impl FnOnce(&mut Orphan)) {
+        if let Some(orphan) = self.state.write().open.get_mut(&file).and_then(|o| o.orphan.as_mut()) {
+            change(orphan);
+        }
+    }
+
+    /// Forgets the hot times of a file, after they were set by hand; call it before the edit that sets them.
+    ///
+    /// # Errors
+    /// A failing journal.
+    pub fn cool(&self, file: FileId) -> Result<(), VolumeError> {
+        let mut state = self.state.write();
+        self.settle(&mut state, file)?;
+        state.hot.remove(&file);
+        Ok(())
+    }
+
+    /// Files changed and not sealed yet.
+    pub fn pending_files(&self) -> edit::Pending {
+        self.state.read().pending.clone()
+    }
+}

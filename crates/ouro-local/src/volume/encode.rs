@@ -1,0 +1,259 @@
+//! How the volume's own facts stand in the ledger.
+
+use super::learn::{Announced, Commit};
+use super::state::Head;
+use crate::error::LocalError;
+use crate::ledger::Write;
+use ouro_core::codec::{
+    DecodeError, Reader, Writer, decode_delta, decode_file_delta, encode_delta, encode_file_delta,
+};
+use ouro_core::content::Content;
+use ouro_core::delta::{AddedContent, FileDelta};
+use ouro_core::digest::Digest;
+use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
+use ouro_core::name::Name;
+use ouro_core::state::{Kind, Place};
+use ouro_core::tree::{NodeRef, read_node_ref, write_node_ref};
+use std::collections::BTreeMap;
+
+pub(crate) const META_COUNTER: &str = "counter";
+pub(crate) const META_SEALED: &str = "sealed";
+pub(crate) const META_RECORD: &str = "record";
+pub(crate) const META_CHECKPOINT: &str = "checkpoint";
+pub(crate) const META_ANNOUNCING: &str = "announcing";
+pub(crate) const META_GENERATION: &str = "generation";
+pub(crate) const META_CLOCK: &str = "clock";
+
+/// A damaged row of the ledger: never repaired by forgetting.
+pub(crate) fn damaged(what: &str, error: DecodeError) -> LocalError {
+    LocalError::Damaged { name: format!("box.db ({what})"), reason: error.to_string() }
+}
+
+pub(crate) fn meta(key: &'static str, value: Vec<u8>) -> Write {
+    Write::Meta { key, value: Some(value) }
+}
+
+pub(crate) fn number(value: u64) -> Vec<u8> {
+    value.to_le_bytes().to_vec()
+}
+
+pub(crate) fn read_number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+pub(crate) fn counter(reserved: u32) -> Write {
+    meta(META_COUNTER, number(u64::from(reserved)))
+}
+
+/// What this device alone knows of a file: its owner, and what lies under its layers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LocalRow {
+    pub(crate) owner: Option<(u32, u32)>,
+    pub(crate) bases: Vec<(u64, Content)>,
+}
+
+pub(crate) fn local_row(file: FileId, row: &LocalRow) -> Write {
+    if *row == LocalRow::default() {
+        return Write::LocalOnly { file, row: None };
+    }
+    let mut out = Writer::new();
+    match row.owner {
+        None => out.u8(0),
+        Some((uid, gid)) => {
+            out.u8(1);
+            out.varint(u64::from(uid));
+            out.varint(u64::from(gid));
+        }
+    }
+    out.varint(row.bases.len() as u64);
+    for (generation, content) in &row.bases {
+        out.varint(*generation);
+        out.bytes(&content_bytes(content));
+    }
+    Write::LocalOnly { file, row: Some(out.into_vec()) }
+}
+
+pub(crate) fn read_local_row(bytes: &[u8]) -> Result<LocalRow, DecodeError> {
+    let mut input = Reader::new(bytes);
+    let owner = match input.u8()? {
+        0 => None,
+        _ => Some((input.varint32("uid")?, input.varint32("gid")?)),
+    };
+    let count = input.count(2)?;
+    let mut bases = Vec::with_capacity(count);
+    for _ in 0..count {
+        let generation = input.varint()?;
+        bases.push((generation, read_content(input.bytes()?)?));
+    }
+    input.finish()?;
+    Ok(LocalRow { owner, bases })
+}
+
+/// A content by itself travels as the content of a file delta.
+fn content_bytes(content: &Content) -> Vec<u8> {
+    let mut delta = FileDelta::new(FileId::ROOT, Kind::File, None);
+    let at = Place { parent: FileId::ROOT, name: Name::empty() };
+    delta.content = Some(AddedContent { value: Some(content.clone()), at, by_rule: false });
+    encode_file_delta(&delta)
+}
+
+fn read_content(bytes: &[u8]) -> Result<Content, DecodeError> {
+    let delta = decode_file_delta(bytes)?;
+    delta.content.and_then(|c| c.value).ok_or(DecodeError::Invalid { what: "a base without content" })
+}
+
+fn head(out: &mut Writer, head: &Head) {
+    out.varint(head.seq.0);
+    out.raw(&head.hash.0);
+    out.varint(head.hlc.0);
+}
+
+fn read_head(input: &mut Reader<'_>) -> Result<Head, DecodeError> {
+    Ok(Head { seq: Seq(input.varint()?), hash: RecordHash(input.array()?), hlc: Hlc(input.varint()?) })
+}
+
+fn heads(out: &mut Writer, heads: &BTreeMap<DeviceNo, Head>) {
+    out.varint(heads.len() as u64);
+    for (device, h) in heads {
+        out.varint(u64::from(device.0));
+        head(out, h);
+    }
+}
+
+fn read_heads(input: &mut Reader<'_>) -> Result<BTreeMap<DeviceNo, Head>, DecodeError> {
+    let count = input.count(35)?;
+    (0..count).map(|_| Ok((DeviceNo(input.varint32("device")?), read_head(input)?))).collect()
+}
+
+fn node_ref(out: &mut Writer, root: Option<&NodeRef>) {
+    out.u8(u8::from(root.is_some()));
+    if let Some(root) = root {
+        write_node_ref(out, root);
+    }
+}
+
+fn read_root(input: &mut Reader<'_>) -> Result<Option<NodeRef>, DecodeError> {
+    Ok(if input.u8()? == 0 { None } else { Some(read_node_ref(input)?) })
+}
+
+fn announced(out: &mut Writer, a: &Announced) {
+    node_ref(out, a.root.as_ref());
+    heads(out, &a.covers);
+    out.raw(&a.digest.0.to_le_bytes());
+}
+
+fn read_announced(input: &mut Reader<'_>) -> Result<Announced, DecodeError> {
+    let root = read_root(input)?;
+    let covers = read_heads(input)?;
+    Ok(Announced { root, covers, digest: Digest(u128::from_le_bytes(input.array()?)) })
+}
+
+pub(crate) fn checkpoint(a: &Announced) -> Write {
+    let mut out = Writer::new();
+    announced(&mut out, a);
+    meta(META_CHECKPOINT, out.into_vec())
+}
+
+pub(crate) fn read_checkpoint(bytes: &[u8]) -> Result<Announced, DecodeError> {
+    let mut input = Reader::new(bytes);
+    let found = read_announced(&mut input)?;
+    input.finish()?;
+    Ok(found)
+}
+
+pub(crate) fn commit(c: &Commit) -> Write {
+    Write::Record { device: c.device, seq: c.seq, hlc: c.hlc, bytes: Some(commit_bytes(c)) }
+}
+
+fn commit_bytes(c: &Commit) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.raw(&c.hash.0);
+    heads(&mut out, &c.parents);
+    out.bytes(c.message.as_bytes());
+    match &c.checkpoint {
+        None => out.u8(0),
+        Some(a) => {
+            out.u8(1);
+            announced(&mut out, a);
+        }
+    }
+    out.bytes(&encode_delta(&c.delta));
+    out.into_vec()
+}
+
+/// An announcement that is being published: its commit, then the exact bytes.
+pub(crate) fn announcing(c: &Commit, bytes: &[u8]) -> Write {
+    let mut out = Writer::new();
+    out.varint(u64::from(c.device.0));
+    out.varint(c.seq.0);
+    out.varint(c.hlc.0);
+    out.bytes(&commit_bytes(c));
+    out.bytes(bytes);
+    meta(META_ANNOUNCING, out.into_vec())
+}
+
+pub(crate) fn read_announcing(value: &[u8]) -> Result<(Commit, Vec<u8>), DecodeError> {
+    let mut input = Reader::new(value);
+    let device = DeviceNo(input.varint32("device")?);
+    let (seq, hlc) = (Seq(input.varint()?), Hlc(input.varint()?));
+    let row = crate::ledger::RecordRow { device, seq, hlc, bytes: input.bytes()?.to_vec() };
+    let bytes = input.bytes()?.to_vec();
+    input.finish()?;
+    Ok((read_commit(&row)?, bytes))
+}
+
+pub(crate) fn read_commit(row: &crate::ledger::RecordRow) -> Result<Commit, DecodeError> {
+    let mut input = Reader::new(&row.bytes);
+    let hash = RecordHash(input.array()?);
+    let parents = read_heads(&mut input)?;
+    let message = String::from_utf8_lossy(input.bytes()?).into_owned();
+    let checkpoint = match input.u8()? {
+        0 => None,
+        _ => Some(read_announced(&mut input)?),
+    };
+    let delta = decode_delta(input.bytes()?)?;
+    input.finish()?;
+    Ok(Commit { device: row.device, seq: row.seq, hash, hlc: row.hlc, parents, message, delta, checkpoint })
+}
+
+/// The head of a sealed generation: everything but its files.
+pub(crate) struct SealedHead {
+    pub(crate) generation: u64,
+    pub(crate) version: Version,
+    pub(crate) parents: BTreeMap<DeviceNo, Head>,
+    pub(crate) digest: Digest,
+}
+
+pub(crate) fn sealed(s: &SealedHead) -> Write {
+    let mut out = Writer::new();
+    out.varint(s.generation);
+    out.varint(s.version.hlc.0);
+    out.varint(u64::from(s.version.device.0));
+    out.varint(s.version.seq.0);
+    heads(&mut out, &s.parents);
+    out.raw(&s.digest.0.to_le_bytes());
+    meta(META_SEALED, out.into_vec())
+}
+
+pub(crate) fn read_sealed(bytes: &[u8]) -> Result<SealedHead, DecodeError> {
+    let mut input = Reader::new(bytes);
+    let generation = input.varint()?;
+    let version =
+        Version { hlc: Hlc(input.varint()?), device: DeviceNo(input.varint32("device")?), seq: Seq(input.varint()?) };
+    let parents = read_heads(&mut input)?;
+    let digest = Digest(u128::from_le_bytes(input.array()?));
+    input.finish()?;
+    Ok(SealedHead { generation, version, parents, digest })
+}
+
+/// A fixed record: hash, then the exact bytes.
+pub(crate) fn record(hash: &RecordHash, bytes: &[u8]) -> Write {
+    let mut value = hash.0.to_vec();
+    value.extend_from_slice(bytes);
+    meta(META_RECORD, value)
+}
+
+pub(crate) fn read_record(value: &[u8]) -> Option<(RecordHash, &[u8])> {
+    let (hash, bytes) = value.split_at_checked(32)?;
+    Some((RecordHash(hash.try_into().ok()?), bytes))
+}

@@ -1,0 +1,400 @@
+//! Learning commits of other devices, and moving on to a newer checkpoint.
+
+use super::change::Change;
+use super::encode;
+use super::seal::CLOCK_AHEAD_MAX_MS;
+use super::state::{Head, State};
+use super::{Volume, VolumeError};
+use ouro_core::delta::Delta;
+use ouro_core::digest::Digest;
+use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
+use ouro_core::row::{Row, RowChanges, Rows};
+use ouro_core::tree::{self, NodeRef, TreeRows};
+use ouro_core::{apply, render};
+use crate::ledger::Write;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A commit as this device keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Whose.
+    pub device: DeviceNo,
+    /// Position in its log.
+    pub seq: Seq,
+    /// Hash of its record.
+    pub hash: RecordHash,
+    /// When.
+    pub hlc: Hlc,
+    /// The heads it was made on.
+    pub parents: BTreeMap<DeviceNo, Head>,
+    /// What the user said about it; usually empty.
+    pub message: String,
+    /// What it changes.
+    pub delta: Delta,
+    /// The checkpoint it announces, if it is an announcement.
+    pub checkpoint: Option<Announced>,
+}
+
+/// A checkpoint: a tree and the commits in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// The tree's root; `None` for the empty state.
+    pub root: Option<NodeRef>,
+    /// The newest commit of each device in it.
+    pub covers: BTreeMap<DeviceNo, Head>,
+    /// Digest of that state.
+    pub digest: Digest,
+}
+
+/// What a checkpoint is made from.
+pub struct CheckpointInput {
+    /// The tree so far.
+    pub root: Option<NodeRef>,
+    /// The committed rows that differ from it.
+    pub changes: RowChanges,
+    /// The commits in both.
+    pub covers: BTreeMap<DeviceNo, Head>,
+    /// Digest of that state.
+    pub digest: Digest,
+}
+
+impl State {
+    pub(crate) fn count(&mut self, commit: &Commit) {
+        self.since.commits += 1;
+        self.since.entries += commit.delta.files.len() as u64;
+        self.since.delta_bytes += commit.delta.files.iter().map(|f| 96 + 40 * f.replaced.len() as u64).sum::<u64>();
+    }
+
+    fn covers(&self, device: DeviceNo, seq: Seq) -> bool {
+        self.covers.get(&device).is_some_and(|h| h.seq >= seq)
+    }
+}
+
+impl Volume {
+    /// The newest commit known of each device.
+    pub fn heads(&self) -> BTreeMap<DeviceNo, Head> {
+        self.state.read().heads.clone()
+    }
+
+    /// Digest of the committed state.
+    pub fn digest(&self) -> Digest {
+        self.state.read().digest
+    }
+
+    /// How much is waiting and how much was committed since the checkpoint.
+    pub fn counts(&self) -> super::Counts {
+        let state = self.state.read();
+        let mut counts = state.since;
+        counts.pending = state.pending.files.len();
+        counts.sealed = state.sealed.as_ref().map_or(0, |s| s.files.len());
+        counts
+    }
+
+    /// Writes down what a device is called.
+    pub fn name_device(&self, device: DeviceNo, name: String) {
+        self.state.write().devices.insert(device, name);
+    }
+
+    /// Takes in a commit of another device: all its parents must be known already. One that is known already changes nothing.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
+    pub fn learn(&self, commit: &Commit) -> Result<(), VolumeError> {
+        let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
+        let mut change = {
+            let mut state = self.state.write();
+            let state = &mut *state;
+            if state.heads.get(&commit.device).is_some_and(|h| h.seq >= commit.seq) {
+                return Ok(());
+            }
+            let base = apply::apply(&state.base_rows(&self.nodes), &commit.delta, version)?;
+            let live = apply::apply(&state.live_rows(&self.nodes), &commit.delta, version)?;
+            let before = self.derived_names(state, &live.listings)?;
+            let change = {
+                let rows = state.live_rows(&self.nodes);
+                let mut failed = None;
+                let change = Change::of_rows(&live.changes, |key| rows.get(key).unwrap_or_else(|m| {
+                    failed = Some(m);
+                    None
+                }));
+                if let Some(missing) = failed {
+                    return Err(missing.into());
+                }
+                change
+            };
+            self.ledger.submit(vec![encode::commit(commit)]);
+            state.base.extend(base.changes);
+            state.digest = state.digest.plus(base.digest);
+            state.live.extend(live.changes);
+            state.heads.insert(commit.device, Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc });
+            state.count(commit);
+            state.announced.extend(commit.checkpoint.clone());
+            let limit = (self.now_ns() / 1_000_000).max(0) as u64 + CLOCK_AHEAD_MAX_MS;
+            if commit.hlc.millis() <= limit {
+                state.clock = state.clock.max(commit.hlc);
+            }
+            let mut change = change;
+            change.directories.extend(live.listings.iter().copied());
+            change.files.extend(live.files.iter().copied());
+            change.bindings.extend(before);
+            if let Ok(after) = self.derived_names(state, &live.listings) {
+                change.bindings.extend(after);
+            }
+            change
+        };
+        change.tidy();
+        self.announce(&change);
+        Ok(())
+    }
+
+    /// Names shown by rule in these directories: they come and go without a row of their own.
+    fn derived_names(
+        &self,
+        state: &State,
+        directories: &[FileId],
+    ) -> Result<Vec<(FileId, ouro_core::name::Name)>, VolumeError> {
+        /// Beyond this many directories at once, listing them costs more than it is worth; their listings are dropped anyway.
+        const DIRECTORIES_MAX: usize = 64;
+        let rows = state.live_rows(&self.nodes);
+        let mut names = Vec::new();
+        for directory in directories.iter().take(DIRECTORIES_MAX) {
+            if has_siblings(&state.live, *directory) {
+                for seen in render::conflicts(&rows, state, &[*directory])? {
+                    names.push((*directory, seen.name.clone()));
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// The position and clock of this device's next announcement.
+    pub fn next_stamp(&self) -> (Seq, Hlc) {
+        let state = self.state.read();
+        let wall = Hlc::from_millis((self.now_ns() / 1_000_000).max(0) as u64);
+        (state.heads.get(&self.device).map_or(Seq(0), |h| h.seq).next(), wall.max(state.clock.next()))
+    }
+
+    /// Fixes the record that announces a checkpoint: these bytes and no others are published. Durable when it returns.
+    ///
+    /// # Errors
+    /// A failing journal: nothing may be published then.
+    pub fn fix_announcement(&self, commit: &Commit, bytes: Arc<[u8]>) -> Result<(), VolumeError> {
+        let ticket = {
+            let mut state = self.state.write();
+            let ticket = self.ledger.submit(vec![encode::announcing(commit, &bytes)]);
+            state.announcing = Some((commit.clone(), bytes));
+            ticket
+        };
+        Ok(self.ledger.flush(ticket, true)?)
+    }
+
+    /// The announcement on its way, if any.
+    pub fn announcement(&self) -> Option<(Commit, Arc<[u8]>)> {
+        self.state.read().announcing.clone()
+    }
+
+    /// The announcement is durable on the remote.
+    ///
+    /// # Errors
+    /// As [`Volume::learn`].
+    pub fn confirm_announcement(&self) -> Result<(), VolumeError> {
+        let Some((commit, _)) = self.announcement() else { return Ok(()) };
+        self.learn(&commit)?;
+        let mut state = self.state.write();
+        state.clock = state.clock.max(commit.hlc);
+        state.announcing = None;
+        self.ledger.submit(vec![Write::Meta { key: encode::META_ANNOUNCING, value: None }]);
+        Ok(())
+    }
+
+    /// Keeps a record that lies below the checkpoint, for opening old states. Nothing that is seen changes.
+    pub fn remember(&self, commit: &Commit) {
+        self.ledger.submit(vec![encode::commit(commit)]);
+    }
+
+    /// Whether a seal would have something to take: something changed that is not ignored.
+    pub fn has_sealable(&self) -> bool {
+        let state = self.state.read();
+        state.pending.files.len() > state.staying
+    }
+
+    /// The root of the newest checkpoint's tree.
+    pub fn checkpoint_root(&self) -> Option<NodeRef> {
+        self.state.read().root
+    }
+
+    /// The tree, the rows and the commits that a checkpoint is made from.
+    pub fn checkpoint_input(&self) -> CheckpointInput {
+        let state = self.state.read();
+        CheckpointInput {
+            root: state.root,
+            changes: state.base.clone(),
+            covers: state.heads.clone(),
+            digest: state.digest,
+        }
+    }
+
+    /// Moves on to a checkpoint. Its index nodes need not be here. If every commit in it is known, nothing that is seen changes and only
+    /// memory is freed; else (a fresh device, or one long away) the state is built anew on it from the commits and changes it does not
+    /// hold.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
+    pub fn adopt(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+        let known = {
+            let state = self.state.read();
+            checkpoint.covers.iter().all(|(device, head)| state.heads.get(device).is_some_and(|h| h.seq >= head.seq))
+        };
+        if known { self.prune(checkpoint) } else { self.rebuild(checkpoint) }
+    }
+
+    fn prune(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+        let differing = |changes: &RowChanges| -> Result<RowChanges, VolumeError> {
+            let mut kept = RowChanges::new();
+            for (key, row) in changes {
+                if tree::get(&self.nodes, checkpoint.root.as_ref(), key)? != *row {
+                    kept.insert(key.clone(), row.clone());
+                }
+            }
+            Ok(kept)
+        };
+        let mut state = self.state.write();
+        let state = &mut *state;
+        let base = differing(&state.base)?;
+        let live = differing(&state.live)?;
+        self.ledger.submit(vec![encode::checkpoint(checkpoint)]);
+        state.base = base;
+        state.live = live;
+        state.root = checkpoint.root;
+        state.covers = checkpoint.covers.clone();
+        let left = state.base.len() as u64;
+        state.since = super::Counts { entries: left, ..super::Counts::default() };
+        Ok(())
+    }
+
+    fn rebuild(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+        let change = {
+            let mut state = self.state.write();
+            let state = &mut *state;
+            self.settle_hot(state)?;
+            let mut fresh = Built {
+                root: checkpoint.root,
+                base: RowChanges::new(),
+                live: RowChanges::new(),
+                digest: checkpoint.digest,
+                heads: checkpoint.covers.clone(),
+            };
+            let mut since = super::Counts::default();
+            for commit in self.commits_beyond(&checkpoint.covers, &state.heads)? {
+                fresh.commit(&self.nodes, &commit)?;
+                since.commits += 1;
+                since.entries += commit.delta.files.len() as u64;
+            }
+            fresh.live = fresh.base.clone();
+            fresh.overlay(&self.nodes, state)?;
+            let mut directories: Vec<FileId> = Vec::new();
+            directories.extend(fresh.live.keys().chain(state.live.keys()).map(|k| k.directory));
+            directories.push(FileId::ROOT);
+            self.ledger.submit(vec![encode::checkpoint(checkpoint)]);
+            state.root = fresh.root;
+            state.base = fresh.base;
+            state.live = fresh.live;
+            state.digest = fresh.digest;
+            state.heads = fresh.heads;
+            state.covers = checkpoint.covers.clone();
+            state.since = since;
+            state.clock = state.clock.max(state.heads.values().map(|h| h.hlc).max().unwrap_or_default());
+            Change { bindings: Vec::new(), files: Vec::new(), directories }
+        };
+        let mut change = change;
+        change.tidy();
+        self.announce(&change);
+        Ok(())
+    }
+
+    /// The commits known here that a checkpoint does not hold, each after its parents.
+    pub(crate) fn commits_beyond(
+        &self,
+        covers: &BTreeMap<DeviceNo, Head>,
+        heads: &BTreeMap<DeviceNo, Head>,
+    ) -> Result<Vec<Commit>, VolumeError> {
+        let mut commits = Vec::new();
+        for device in heads.keys() {
+            let mut after = covers.get(device).map_or(Seq(0), |h| h.seq);
+            loop {
+                let rows = self.ledger.records_after(*device, after, 256)?;
+                let Some(last) = rows.last() else { break };
+                after = last.seq;
+                for row in &rows {
+                    commits.push(encode::read_commit(row).map_err(|e| encode::damaged("record", e))?);
+                }
+            }
+        }
+        // Adding and removing versions commutes; the order by clock keeps parents before children all the same.
+        commits.sort_by_key(|c| (c.hlc, c.device, c.seq));
+        Ok(commits)
+    }
+}
+
+/// A state under construction.
+pub(crate) struct Built {
+    pub(crate) root: Option<NodeRef>,
+    pub(crate) base: RowChanges,
+    pub(crate) live: RowChanges,
+    pub(crate) digest: Digest,
+    pub(crate) heads: BTreeMap<DeviceNo, Head>,
+}
+
+impl Built {
+    pub(crate) fn commit(&mut self, nodes: &super::NodeCache, commit: &Commit) -> Result<(), VolumeError> {
+        let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
+        let applied = {
+            let rows = TreeRows { nodes, root: self.root.as_ref(), changes: &self.base };
+            apply::apply(&rows, &commit.delta, version)?
+        };
+        self.base.extend(applied.changes);
+        self.digest = self.digest.plus(applied.digest);
+        let head = Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc };
+        let known = self.heads.entry(commit.device).or_insert(head);
+        if known.seq < head.seq {
+            *known = head;
+        }
+        Ok(())
+    }
+
+    /// Lays what is sealed and what is pending on top of the live rows.
+    pub(crate) fn overlay(&mut self, nodes: &super::NodeCache, state: &State) -> Result<(), VolumeError> {
+        if let Some(sealed) = &state.sealed {
+            let delta = Delta { files: sealed.files.to_vec() };
+            self.on_top(nodes, &delta, sealed.version)?;
+        }
+        let delta = Delta { files: state.pending.files.values().cloned().collect() };
+        self.on_top(nodes, &delta, Version::PENDING)
+    }
+
+    fn on_top(&mut self, nodes: &super::NodeCache, delta: &Delta, version: Version) -> Result<(), VolumeError> {
+        let applied = {
+            let rows = TreeRows { nodes, root: self.root.as_ref(), changes: &self.live };
+            apply::apply(&rows, delta, version)?
+        };
+        self.live.extend(applied.changes);
+        Ok(())
+    }
+}
+
+/// Whether rows changed since the checkpoint show siblings in a directory.
+fn has_siblings(changes: &RowChanges, directory: FileId) -> bool {
+    let from = ouro_core::row::Key::header(directory);
+    let mut last: Option<&ouro_core::name::Name> = None;
+    for (key, row) in changes.range(from..).take_while(|(k, _)| k.directory == directory) {
+        let Some(row) = row else { continue };
+        let twice = last == Some(&key.name) && !key.name.is_empty();
+        let siblings = matches!(row, Row::Record(file) if file.contents.len() > 1 || file.placements.len() > 1);
+        if twice || siblings {
+            return true;
+        }
+        last = Some(&key.name);
+    }
+    false
+}

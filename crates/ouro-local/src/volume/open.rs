@@ -1,0 +1,263 @@
+//! Opening a volume: from the journal back to the state in memory.
+
+use super::encode::{self, read_number};
+use super::learn::{Announced, Built};
+use super::seal::Sealed;
+use super::state::{Counts, State};
+use super::{BLOCK_LISTS_MAX, NodeCache, Volume, VolumeError};
+use crate::blobs::{BlobLimits, Blobs, Verify};
+use crate::disk::{Disk, RealDisk};
+use crate::error::LocalError;
+use crate::ignore::Ignore;
+use crate::layers::Layers;
+use crate::ledger::{Ledger, Loaded, Mode};
+use crate::locations::Locations;
+use crate::nodes::NodeStore;
+use crate::pins::Pins;
+use ouro_core::codec::decode_file_delta;
+use ouro_core::content::Content;
+use ouro_core::delta::FileDelta;
+use ouro_core::edit::Pending;
+use ouro_core::id::{DeviceNo, FileId, Hlc};
+use ouro_core::port::{Clock, Runtime};
+use ouro_core::row::RowChanges;
+use ouro_core::tree::TreeParams;
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a volume needs of the world.
+#[derive(Clone)]
+pub struct VolumePorts {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Threads for the journal's writer.
+    pub runtime: Arc<dyn Runtime>,
+    /// The cache directory.
+    pub disk: Arc<dyn Disk>,
+}
+
+/// Limits of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumeOptions {
+    /// The clean cache holds at most so many bytes.
+    pub cache_bytes_max: u64,
+    /// The cache disk keeps at least so many bytes free.
+    pub free_bytes_min: u64,
+}
+
+impl Default for VolumeOptions {
+    fn default() -> Self {
+        VolumeOptions { cache_bytes_max: 64 << 30, free_bytes_min: 1 << 30 }
+    }
+}
+
+impl Volume {
+    /// Opens a box's volume: the journal in `data`, the caches in `cache`; both are made if they do not exist. `verify` tells whether bytes
+    /// are what a blob id says. Fast whatever the size of the box: only what is unpublished and the commits since the checkpoint are
+    /// read.
+    ///
+    /// # Errors
+    /// A damaged journal (it is left as it is), [`VolumeError::Missing`] if a node of the checkpoint is needed and is not here.
+    pub fn open(
+        data: &Path,
+        cache: &Path,
+        device: DeviceNo,
+        params: TreeParams,
+        verify: Verify,
+        ports: VolumePorts,
+        options: VolumeOptions,
+    ) -> Result<Arc<Volume>, VolumeError> {
+        let mode = Mode::Threaded(Arc::clone(&ports.runtime));
+        let ledger = Arc::new(Ledger::open(&data.join("box.db"), mode)?);
+        let layers = Layers::open(Arc::clone(&ports.disk), Arc::clone(&ledger))?;
+        let limits = BlobLimits { bytes_max: options.cache_bytes_max, free_bytes_min: options.free_bytes_min };
+        let blobs = Arc::new(Blobs::open(&cache.join("cache.db"), Arc::clone(&ports.disk), verify, limits)?);
+        let locations = Arc::new(Locations::open(&cache.join("chunks.db"))?);
+        let nodes = NodeCache::new(NodeStore::open(&cache.join("index.db"))?, params);
+        let loaded = ledger.load()?;
+        let state = State::load(&loaded)?;
+        let lists = NonZeroUsize::new(BLOCK_LISTS_MAX).expect("the limit is not zero");
+        let volume = Volume {
+            state: RwLock::new(state),
+            nodes,
+            ledger,
+            layers,
+            blobs,
+            locations,
+            pins: Pins::new(loaded.pins.iter().copied()),
+            ignore: RwLock::new(Arc::new(Ignore::builtin())),
+            ports,
+            options,
+            device,
+            listeners: RwLock::new(Vec::new()),
+            block_lists: Mutex::new(lru::LruCache::new(lists)),
+            pending_signal: RwLock::new(None),
+        };
+        volume.replay(loaded)?;
+        Ok(Arc::new(volume))
+    }
+
+    /// The ordinary disk for a cache directory.
+    ///
+    /// # Errors
+    /// If the directory can't be made.
+    pub fn disk(cache: &Path) -> Result<Arc<dyn Disk>, VolumeError> {
+        let disk = RealDisk::new(cache);
+        Ok(Arc::new(disk.map_err(|source| LocalError::Io { path: cache.display().to_string(), source: Arc::new(source) })?))
+    }
+
+    /// Commits since the checkpoint, then what is sealed, then what is pending.
+    fn replay(&self, loaded: Loaded) -> Result<(), VolumeError> {
+        let mut state = self.state.write();
+        let state = &mut *state;
+        let mut known = state.covers.clone();
+        for (device, _, last) in self.ledger.logs()? {
+            if let Some(row) = self.ledger.record(device, last)? {
+                let commit = encode::read_commit(&row).map_err(|e| encode::damaged("record", e))?;
+                let head = super::Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc };
+                let newest = known.entry(device).or_insert(head);
+                if newest.seq < head.seq {
+                    *newest = head;
+                }
+            }
+        }
+        let mut built = Built {
+            root: state.root,
+            base: RowChanges::new(),
+            live: RowChanges::new(),
+            digest: state.digest,
+            heads: state.covers.clone(),
+        };
+        for commit in self.commits_beyond(&state.covers, &known)? {
+            built.commit(&self.nodes, &commit)?;
+            state.count(&commit);
+            state.announced.extend(commit.checkpoint);
+        }
+        built.live = built.base.clone();
+        built.overlay(&self.nodes, state)?;
+        state.clock = state.clock.max(built.heads.values().map(|h| h.hlc).max().unwrap_or_default());
+        state.base = built.base;
+        state.live = built.live;
+        state.digest = built.digest;
+        state.heads = built.heads;
+        self.sweep(state, &loaded)
+    }
+
+    /// Forgets dirty data that no overlay row names: of files that were unlinked while open when the process ended.
+    fn sweep(&self, state: &mut State, loaded: &Loaded) -> Result<(), VolumeError> {
+        let mut named: BTreeSet<(FileId, u64)> = BTreeSet::new();
+        let sealed = state.sealed.iter().flat_map(|s| s.files.iter());
+        for delta in state.pending.files.values().chain(sealed) {
+            if let Some(Content::Pending { generation, .. }) = delta.content.as_ref().and_then(|c| c.value.as_ref()) {
+                named.insert((delta.id, *generation));
+            }
+        }
+        let mut unit = Vec::new();
+        let mut ended = Vec::new();
+        let small = loaded.small.iter().map(|(file, generation, _)| (*file, *generation));
+        let layers = loaded.layers.iter().map(|(file, generation, _)| (*file, *generation));
+        for (file, generation) in small.chain(layers) {
+            if !named.contains(&(file, generation)) {
+                unit.extend(self.layers.removal(file, generation)?);
+                state.bases.remove(&(file, generation));
+                unit.push(state.local_row(file));
+                ended.push((file, generation));
+            }
+        }
+        let ticket = self.ledger.submit(unit);
+        for (file, generation) in ended {
+            self.layers.drop_file(file, generation, ticket)?;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// The state without rows: they are replayed.
+    fn load(loaded: &Loaded) -> Result<State, VolumeError> {
+        let meta = |key: &str| loaded.meta.get(key);
+        let number = |key: &str| meta(key).and_then(|value| read_number(value));
+        let checkpoint = match meta(encode::META_CHECKPOINT) {
+            Some(bytes) => encode::read_checkpoint(bytes).map_err(|e| encode::damaged("checkpoint", e))?,
+            None => Announced::default(),
+        };
+        let sealed_head = match meta(encode::META_SEALED) {
+            Some(bytes) => Some(encode::read_sealed(bytes).map_err(|e| encode::damaged("sealed", e))?),
+            None => None,
+        };
+        let mut pending = Pending::default();
+        let mut sealed_files = Vec::new();
+        for (generation, rows) in &loaded.pending {
+            for (file, bytes) in rows {
+                let delta = decode_file_delta(bytes).map_err(|e| encode::damaged("overlay", e))?;
+                if sealed_head.as_ref().is_some_and(|s| s.generation == *generation) {
+                    sealed_files.push(delta);
+                } else {
+                    pending.files.insert(*file, delta);
+                }
+            }
+        }
+        sealed_files.sort_by_key(|f| f.id);
+        let writable = writable_layers(pending.files.values());
+        let (mut bases, mut owners) = (BTreeMap::new(), BTreeMap::new());
+        for (file, row) in &loaded.local_only {
+            let row = encode::read_local_row(row).map_err(|e| encode::damaged("local row", e))?;
+            bases.extend(row.bases.into_iter().map(|(generation, content)| ((*file, generation), content)));
+            owners.extend(row.owner.map(|owner| (*file, owner)));
+        }
+        let record = meta(encode::META_RECORD).and_then(|value| encode::read_record(value));
+        let sealed = sealed_head.map(|head| Sealed {
+            generation: head.generation,
+            version: head.version,
+            parents: head.parents,
+            digest: head.digest,
+            files: Arc::new(sealed_files),
+            record: record.map(|(hash, bytes)| (Arc::from(bytes), hash)),
+        });
+        let announcing = match meta(encode::META_ANNOUNCING) {
+            Some(value) => Some(encode::read_announcing(value).map_err(|e| encode::damaged("announcement", e))?),
+            None => None,
+        };
+        let announcing = announcing.map(|(commit, bytes)| (commit, Arc::from(bytes)));
+        let counter = number(encode::META_COUNTER).unwrap_or(u64::from(FileId::COUNTER_FIRST)) as u32;
+        Ok(State {
+            root: checkpoint.root,
+            covers: checkpoint.covers.clone(),
+            base: RowChanges::new(),
+            digest: checkpoint.digest,
+            live: RowChanges::new(),
+            pending,
+            staying: 0,
+            generation: number(encode::META_GENERATION).unwrap_or(1),
+            sealed,
+            heads: BTreeMap::new(),
+            clock: Hlc(number(encode::META_CLOCK).unwrap_or(0)),
+            counter,
+            counter_reserved: counter,
+            hot: BTreeMap::new(),
+            hot_dirty: BTreeSet::new(),
+            open: BTreeMap::new(),
+            writable,
+            bases,
+            devices: BTreeMap::new(),
+            owners,
+            announced: if checkpoint.root.is_some() { vec![checkpoint] } else { Vec::new() },
+            announcing,
+            since: Counts::default(),
+            read_only: None,
+        })
+    }
+}
+
+fn writable_layers<'a>(pending: impl Iterator<Item = &'a FileDelta>) -> BTreeMap<FileId, u64> {
+    let content = |delta: &'a FileDelta| delta.content.as_ref().and_then(|c| c.value.as_ref());
+    pending
+        .filter_map(|delta| match content(delta) {
+            Some(Content::Pending { generation, .. }) => Some((delta.id, *generation)),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,297 @@
+//! Sealing: one cut in operation order over all files, fixed as a commit, and taken into the committed state once it is durable on
+//! the remote.
+
+use super::encode::{self, SealedHead};
+use super::learn::Commit;
+use super::state::{Head, State};
+use super::{Volume, VolumeError};
+use crate::ledger::Write;
+use ouro_core::codec::encode_file_delta;
+use ouro_core::content::Content;
+use ouro_core::delta::{Delta, FileDelta};
+use ouro_core::digest::Digest;
+use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
+use ouro_core::name::Name;
+use ouro_core::{apply, render};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Files refined under one hold of the lock.
+const REFINED_AT_ONCE: usize = 256;
+
+/// A remote clock may be this far ahead before it no longer moves ours (format.md, "Clock").
+pub(crate) const CLOCK_AHEAD_MAX_MS: u64 = 5 * 60 * 1000;
+
+/// The generation that is on its way to the remote.
+#[derive(Clone)]
+pub struct Sealed {
+    /// Which seal generation.
+    pub generation: u64,
+    /// The version that all its registers have.
+    pub version: Version,
+    /// The heads it was made on, this device's own among them.
+    pub parents: BTreeMap<DeviceNo, Head>,
+    /// Digest of the committed state it was made on.
+    pub digest: Digest,
+    /// What it changes; contents written on this device are still [`Content::Pending`].
+    pub files: Arc<Vec<FileDelta>>,
+    /// The record's exact bytes and hash, once fixed: these and no others are published.
+    pub record: Option<(Arc<[u8]>, RecordHash)>,
+}
+
+impl Sealed {
+    /// Whether a layer of this generation belongs to it.
+    pub(crate) fn holds(&self, file: FileId, layer: u64) -> bool {
+        self.files.binary_search_by_key(&file, |f| f.id).is_ok_and(
+            |i| matches!(self.files[i].source(), Some(Content::Pending { generation, .. }) if *generation == layer),
+        )
+    }
+}
+
+/// What the sealer asks of a sealed file.
+pub trait SealedFile {
+    /// The content that is to be cut into chunks, if it was written on this device.
+    fn source(&self) -> Option<&Content>;
+}
+
+impl SealedFile for FileDelta {
+    fn source(&self) -> Option<&Content> {
+        self.content.as_ref().and_then(|c| c.value.as_ref()).filter(|c| matches!(c, Content::Pending { .. }))
+    }
+}
+
+impl Volume {
+    /// Cuts off everything changed so far as one commit to be, and returns it. `None` if nothing changed, or only ignored names did.
+    /// While one is on its way, the same one is returned.
+    ///
+    /// # Errors
+    /// A failing journal; [`VolumeError::Missing`].
+    pub fn seal(&self) -> Result<Option<Sealed>, VolumeError> {
+        let mut state = self.state.write();
+        let state = &mut *state;
+        if state.sealed.is_some() {
+            return Ok(state.sealed.clone());
+        }
+        self.check_writable(state)?;
+        self.settle_hot(state)?;
+        if state.pending.files.is_empty() {
+            return Ok(None);
+        }
+        self.keep_identities(state)?;
+        let (files, staying) = self.part_ignored(state)?;
+        state.staying = staying.len();
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let version = self.next_version(state, &files);
+        let hints: Vec<_> = files.iter().map(|f| (f.id, place_of(f))).collect();
+        let sealed_rows = apply::seal(&state.live_rows(&self.nodes), &hints, version)?;
+        state.live.extend(sealed_rows.changes);
+        let head = SealedHead {
+            generation: state.generation,
+            version,
+            parents: state.heads.clone(),
+            digest: state.digest,
+        };
+        let mut unit = vec![encode::sealed(&head), encode::meta(encode::META_CLOCK, encode::number(version.hlc.0))];
+        state.generation += 1;
+        unit.push(encode::meta(encode::META_GENERATION, encode::number(state.generation)));
+        for delta in &staying {
+            unit.push(Write::Pending { generation: head.generation, file: delta.id, delta: None });
+            unit.push(Write::Pending { generation: state.generation, file: delta.id, delta: Some(encode_file_delta(delta)) });
+        }
+        self.ledger.submit(unit);
+        for file in &files {
+            state.writable.remove(&file.id);
+            state.hot.remove(&file.id);
+        }
+        state.clock = version.hlc;
+        state.pending.files = staying.into_iter().map(|f| (f.id, f)).collect();
+        let SealedHead { generation, version, parents, digest } = head;
+        state.sealed = Some(Sealed { generation, version, parents, digest, files: Arc::new(files), record: None });
+        Ok(state.sealed.clone())
+    }
+
+    /// The generation that is on its way, if any.
+    pub fn sealed(&self) -> Option<Sealed> {
+        self.state.read().sealed.clone()
+    }
+
+    /// Files whose names are ignored stay in the overlay for ever.
+    fn part_ignored(&self, state: &mut State) -> Result<(Vec<FileDelta>, Vec<FileDelta>), VolumeError> {
+        let mut ignored_directories: BTreeMap<FileId, bool> = BTreeMap::from([(FileId::ROOT, false)]);
+        let (mut files, mut staying) = (Vec::new(), Vec::new());
+        let rows = state.live_rows(&self.nodes);
+        for delta in state.pending.files.values() {
+            // What is tracked already stays tracked: only a file that replaces nothing can be ignored.
+            let place = if delta.replaced.is_empty() { delta.placements.first().map(|p| &p.place) } else { None };
+            let ignored = match place {
+                None => false,
+                Some(place) => {
+                    self.ignores(&rows, &mut ignored_directories, place.parent)?
+                        || self.is_ignored(&rows, place.parent, &place.name, delta.kind)?
+                }
+            };
+            if ignored { staying.push(delta.clone()) } else { files.push(delta.clone()) }
+        }
+        Ok((files, staying))
+    }
+
+    fn ignores(
+        &self,
+        rows: &dyn ouro_core::row::Rows,
+        known: &mut BTreeMap<FileId, bool>,
+        directory: FileId,
+    ) -> Result<bool, VolumeError> {
+        if let Some(ignored) = known.get(&directory) {
+            return Ok(*ignored);
+        }
+        known.insert(directory, false);
+        let ignored = match render::place(rows, directory)? {
+            None => false,
+            Some(place) => {
+                self.ignores(rows, known, place.parent)?
+                    || self.is_ignored(rows, place.parent, &place.name, ouro_core::state::Kind::Directory)?
+            }
+        };
+        known.insert(directory, ignored);
+        Ok(ignored)
+    }
+
+    fn is_ignored(
+        &self,
+        rows: &dyn ouro_core::row::Rows,
+        parent: FileId,
+        name: &Name,
+        kind: ouro_core::state::Kind,
+    ) -> Result<bool, VolumeError> {
+        let mut path = vec![name.clone()];
+        let mut directory = parent;
+        while let Some(place) = render::place(rows, directory)? {
+            path.push(place.name);
+            directory = place.parent;
+            if path.len() > 4096 {
+                break;
+            }
+        }
+        path.reverse();
+        let path: Vec<&[u8]> = path.iter().map(Name::as_bytes).collect();
+        Ok(self.ignore.read().is_ignored(&path, kind == ouro_core::state::Kind::Directory))
+    }
+
+    fn next_version(&self, state: &State, files: &[FileDelta]) -> Version {
+        let wall = Hlc::from_millis((self.now_ns() / 1_000_000).max(0) as u64);
+        let own = state.heads.get(&self.device).map_or(Seq(0), |h| h.seq);
+        let replaced = files.iter().flat_map(|f| &f.replaced).map(|(_, v)| v.hlc.next()).max().unwrap_or_default();
+        Version { hlc: wall.max(state.clock.next()).max(replaced), device: self.device, seq: own.next() }
+    }
+
+    /// Fixes the bytes of the sealed generation's record: from now on these are published and no others. Durable when it returns.
+    ///
+    /// # Errors
+    /// A failing journal: nothing may be published then.
+    pub fn fix_record(&self, bytes: Arc<[u8]>, hash: RecordHash) -> Result<(), VolumeError> {
+        let ticket = {
+            let mut state = self.state.write();
+            let ticket = self.ledger.submit(vec![encode::record(&hash, &bytes)]);
+            if let Some(sealed) = state.sealed.as_mut() {
+                sealed.record = Some((bytes, hash));
+            }
+            ticket
+        };
+        Ok(self.ledger.flush(ticket, true)?)
+    }
+
+    /// Takes the sealed generation into the committed state: its record is durable on the remote. `delta` is what the record says,
+    /// with the contents it got.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: fetch and call again; a failing journal.
+    pub fn confirm(&self, delta: Delta, message: String) -> Result<(), VolumeError> {
+        let Some(sealed) = self.sealed() else { return Ok(()) };
+        let Some((_, hash)) = sealed.record else { return Ok(()) };
+        let version = sealed.version;
+        for files in delta.files.chunks(REFINED_AT_ONCE) {
+            let mut state = self.state.write();
+            self.refine(&mut state, &sealed, files)?;
+        }
+        let applied = {
+            let state = self.state.upgradable_read();
+            apply::apply(&state.base_rows(&self.nodes), &delta, version)?
+        };
+        let commit = Commit {
+            device: self.device,
+            seq: version.seq,
+            hash,
+            hlc: version.hlc,
+            parents: sealed.parents.clone(),
+            message,
+            delta,
+            checkpoint: None,
+        };
+        let mut unit = vec![
+            encode::commit(&commit),
+            Write::Meta { key: encode::META_SEALED, value: None },
+            Write::Meta { key: encode::META_RECORD, value: None },
+        ];
+        let mut state = self.state.write();
+        let state = &mut *state;
+        for file in sealed.files.iter() {
+            unit.push(Write::Pending { generation: sealed.generation, file: file.id, delta: None });
+            if let Some(Content::Pending { generation, .. }) = file.source() {
+                unit.extend(self.layers.removal(file.id, *generation)?);
+                state.bases.remove(&(file.id, *generation));
+                unit.push(state.local_row(file.id));
+            }
+        }
+        state.base.extend(applied.changes);
+        state.digest = state.digest.plus(applied.digest);
+        state.count(&commit);
+        state.heads.insert(self.device, Head { seq: version.seq, hash, hlc: version.hlc });
+        state.sealed = None;
+        let ticket = self.ledger.submit(unit);
+        // The disk forgets the layers only after the journal did: a crash between must not find a row without its file.
+        for file in sealed.files.iter() {
+            if let Some(Content::Pending { generation, .. }) = file.source() {
+                self.layers.drop_file(file.id, *generation, ticket)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives rows, and layers on top, the contents that the sealed files got.
+    fn refine(&self, state: &mut State, sealed: &Sealed, files: &[FileDelta]) -> Result<(), VolumeError> {
+        let mut unit = Vec::new();
+        for delta in files {
+            let Some(value) = delta.content.as_ref().and_then(|c| c.value.as_ref()) else { continue };
+            let Ok(index) = sealed.files.binary_search_by_key(&delta.id, |f| f.id) else { continue };
+            let Some(source) = sealed.files[index].source() else { continue };
+            let place = place_of(delta);
+            let rows = state.live_rows(&self.nodes);
+            let refined = apply::refine(&rows, delta.id, place.as_ref(), sealed.version, value)?;
+            state.live.extend(refined.changes);
+            let above: Vec<u64> = state
+                .bases
+                .range((delta.id, 0)..=(delta.id, u64::MAX))
+                .filter(|(_, base)| *base == source)
+                .map(|((_, generation), _)| *generation)
+                .collect();
+            for generation in above {
+                state.bases.insert((delta.id, generation), value.clone());
+                unit.push(state.local_row(delta.id));
+            }
+            if let Some(orphan) = state.open.get_mut(&delta.id).and_then(|o| o.orphan.as_mut())
+                && orphan.content == *source
+            {
+                orphan.content = value.clone();
+            }
+        }
+        self.ledger.submit(unit);
+        Ok(())
+    }
+}
+
+/// Where a file's record stands after its change, as a hint.
+pub(crate) fn place_of(delta: &FileDelta) -> Option<ouro_core::state::Place> {
+    delta.placements.first().map(|p| p.place.clone()).or_else(|| delta.hint.clone())
+}
