@@ -16,6 +16,9 @@ use crate::{Credentials, Limits, ListedObject, RemoteError, check_name, check_pr
 /// Longest text of a foreign error that we pass on, in characters.
 const REASON_CHARS_MAX: usize = 200;
 
+/// What OpenDAL says of a range that the object does not fill; it has no kind of its own.
+const TOO_LITTLE: &str = "reader got too little data";
+
 /// Who answers, for errors; and what must not appear in them.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
@@ -65,7 +68,9 @@ impl Dal {
         match self.operator.read_with(name).range(offset..end).await {
             Ok(buffer) if (buffer.len() as u64) < len => Err(torn()),
             Ok(buffer) => Ok(Some(buffer.to_bytes())),
-            Err(error) if error.kind() == ErrorKind::RangeNotSatisfied => Err(torn()),
+            Err(error) if error.kind() == ErrorKind::RangeNotSatisfied || error.to_string().contains(TOO_LITTLE) => {
+                Err(torn())
+            }
             Err(error) => self.site.absent(error),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, HeaderValue, RANGE};
+use http::header::{CACHE_CONTROL, CONTENT_RANGE, HeaderValue, RANGE};
 use http::{Method, Request, Response, StatusCode};
 use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport};
 
@@ -87,13 +87,14 @@ impl Transport {
         if let Some(headers) = answer.headers_mut() {
             std::mem::swap(headers, response.headers_mut());
         }
+        let partial = answer.headers_ref().is_some_and(|headers| headers.contains_key(CONTENT_RANGE));
         let mut bytes = self.read_body(response).await?;
         match (status, range) {
             (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
                 return Err(Error::new(ErrorKind::RangeNotSatisfied, "the object ends before this range"));
             }
-            // A server may ignore the range and send everything.
-            (StatusCode::OK, Some((first, last))) => {
+            // A server may ignore the range and send everything; another sends the range, but not its status.
+            (StatusCode::OK, Some((first, last))) if !partial => {
                 let end = last.saturating_add(1).min(bytes.len() as u64);
                 if first >= end {
                     return Err(Error::new(ErrorKind::RangeNotSatisfied, "the object ends before this range"));

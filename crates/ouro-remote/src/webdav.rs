@@ -19,6 +19,9 @@ use crate::store::is_torn_write;
 use crate::uri::{Scheme, encoded, is_loopback};
 use crate::{BoxFuture, Credentials, Limits, ListedObject, RemoteError, RemoteUri, Store, Usage, check_name};
 
+/// What a refused PUT is called in errors.
+const WRITING: &str = "writing";
+
 /// A WebDAV folder. Publishing is PUT to a temporary name and MOVE without replacing; where a server has no MOVE, PUT to the final name.
 pub(crate) struct WebdavStore {
     dal: Dal,
@@ -137,7 +140,23 @@ impl WebdavStore {
         let headers = [("content-type", "application/octet-stream")];
         match self.send("PUT", &self.url(path), &headers, bytes).await? {
             status if status.is_success() => Ok(()),
-            status => Err(self.refusal("writing", status)),
+            status => Err(self.refusal(WRITING, status)),
+        }
+    }
+
+    /// Writes a temporary object. Some servers answer "not found" when they mean "not allowed": the folder itself tells the two apart.
+    async fn put_temporary(&self, path: &str, bytes: Bytes) -> Result<(), RemoteError> {
+        match self.put(path, bytes).await {
+            Err(RemoteError::Unreachable { remote, reason, timed_out: true }) if reason.starts_with(WRITING) => {
+                if self.dal.operator.stat("/").await.is_ok() {
+                    return Err(RemoteError::Denied {
+                        remote,
+                        reason: "its folder is there but takes no files".to_owned(),
+                    });
+                }
+                Err(RemoteError::Unreachable { remote, reason, timed_out: true })
+            }
+            other => other,
         }
     }
 
@@ -172,7 +191,7 @@ impl WebdavStore {
         }
         if self.has_move.load(Relaxed) {
             let temporary = temporary_name();
-            self.put(&temporary, bytes.clone()).await?;
+            self.put_temporary(&temporary, bytes.clone()).await?;
             let settled = match self.place_temporary(&temporary, name, &bytes, once).await {
                 Ok(Moved::Placed) => return Ok(()),
                 Ok(Moved::AlreadyThere) => Ok(true),
