@@ -1,0 +1,125 @@
+//! Fills the kernel's buffer with a directory's entries.
+
+use crate::carry::Carrier;
+use crate::convert::{attributes, file_type};
+use crate::door::{FOR_EVER, lifetime};
+use crate::errno::code;
+use fuser::{Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use ouro_vfs::{Caller, DirectoryEntry, Errno, Handle, NodeNo, Stop, Vfs};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// Entries asked for at once. fuser does not say how large the kernel's buffer is (a page, or several); what does not fit was looked up
+/// for nothing, so the last step shall be small.
+const STEP_ENTRIES: usize = 32;
+
+/// A reply with room for entries.
+pub(crate) trait Listing: Send + 'static {
+    /// Entries in it count as looked up by the kernel.
+    const LOOKS_UP: bool;
+    /// Adds an entry; false if there is no room for it.
+    fn add(&mut self, entry: &DirectoryEntry, lifetime: Duration) -> bool;
+    fn ok(self);
+    fn error(self, errno: Errno);
+}
+
+/// A listing of names and kinds.
+pub(crate) struct Names(pub(crate) ReplyDirectory);
+
+/// A listing with attributes: saves the kernel a lookup per entry.
+pub(crate) struct WithAttributes(pub(crate) ReplyDirectoryPlus);
+
+impl Listing for Names {
+    const LOOKS_UP: bool = false;
+
+    fn add(&mut self, entry: &DirectoryEntry, _: Duration) -> bool {
+        !self.0.add(
+            INodeNo(entry.stat.node.0),
+            entry.cookie,
+            file_type(entry.stat.kind),
+            OsStr::from_bytes(&entry.name),
+        )
+    }
+
+    fn ok(self) {
+        self.0.ok();
+    }
+
+    fn error(self, errno: Errno) {
+        self.0.error(code(errno));
+    }
+}
+
+impl Listing for WithAttributes {
+    const LOOKS_UP: bool = true;
+
+    fn add(&mut self, entry: &DirectoryEntry, lifetime: Duration) -> bool {
+        let attributes = attributes(&entry.stat);
+        let name = OsStr::from_bytes(&entry.name);
+        !self.0.add(attributes.ino, entry.cookie, name, &lifetime, &attributes, Generation(0))
+    }
+
+    fn ok(self) {
+        self.0.ok();
+    }
+
+    fn error(self, errno: Errno) {
+        self.0.error(code(errno));
+    }
+}
+
+/// Answers with the entries of `directory` after `cookie`, as many as fit.
+pub(crate) fn list<L: Listing>(
+    carrier: &Carrier,
+    caller: Caller,
+    directory: NodeNo,
+    handle: Handle,
+    cookie: u64,
+    reply: L,
+) {
+    let first = move |vfs: &Vfs| vfs.readdir(&caller, handle, cookie, STEP_ENTRIES);
+    carrier.run(caller.pid, reply, first, move |carrier, reply, result| match result {
+        Ok(entries) => fill(carrier, &caller, directory, handle, entries, reply),
+        Err(errno) => reply.error(errno),
+    });
+}
+
+/// Goes on from the first entries until the buffer is full or the directory ends. What must be waited for, and what fails, is left to the
+/// kernel's next request: these entries are good.
+fn fill<L: Listing>(
+    carrier: &Carrier,
+    caller: &Caller,
+    directory: NodeNo,
+    handle: Handle,
+    mut entries: Vec<DirectoryEntry>,
+    mut reply: L,
+) {
+    // Names in a volatile directory must be asked for again, and a listing cannot tell names and attributes apart.
+    let lifetime = lifetime(&carrier.vfs, directory);
+    debug_assert!(lifetime <= FOR_EVER);
+    while let Some(last) = entries.last() {
+        let cookie = last.cookie;
+        if !add_all(carrier, &entries, lifetime, &mut reply) {
+            break;
+        }
+        entries = match carrier.attempt(|vfs| vfs.readdir(caller, handle, cookie, STEP_ENTRIES)) {
+            Ok(entries) => entries,
+            Err(Stop::Errno(_) | Stop::Wait(_)) => break,
+        };
+    }
+    reply.ok();
+}
+
+/// Adds entries while they fit and gives back the lookups of those the kernel will not count. False if one did not fit.
+fn add_all<L: Listing>(carrier: &Carrier, entries: &[DirectoryEntry], lifetime: Duration, reply: &mut L) -> bool {
+    let mut room = true;
+    for entry in entries {
+        room = room && reply.add(entry, lifetime);
+        let counted = room && L::LOOKS_UP;
+        if entry.looked_up && !counted {
+            carrier.vfs.forget(entry.stat.node, 1);
+        }
+    }
+    room
+}

@@ -1,0 +1,143 @@
+//! One mount, from making it to taking it down.
+
+use crate::attach::{attach, detach};
+use crate::carry::Carrier;
+use crate::door::Door;
+use crate::error::MountError;
+use crate::mountinfo;
+use crate::mountpoint::resolve;
+use crate::notify::KernelCaches;
+use crate::options::MountOptions;
+use fuser::{BackgroundSession, Config, Session, SessionACL};
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::Shared;
+use ouro_core::port::{BoxFuture, Runtime};
+use ouro_vfs::Vfs;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A mounted file system. Dropping it takes the mount out of the tree at once; programs that still use it keep it alive until they are done.
+pub struct Mount {
+    path: PathBuf,
+    /// The device number it was given: tells it from a mount that somebody made over it.
+    device: Option<String>,
+    session: Option<BackgroundSession>,
+    closed: Shared<oneshot::Receiver<()>>,
+}
+
+/// Mounts `vfs` where `options` say, and serves it on threads of its own until it is unmounted, from here or from outside.
+///
+/// The mount point must have passed [`check_mountpoint`](crate::check_mountpoint). When this returns, the mount answers. `runtime` carries
+/// what has to wait and what may block.
+///
+/// # Errors
+///
+/// [`MountError::Device`], [`MountError::HelperMissing`], [`MountError::Helper`] and [`MountError::Kernel`] when the system does not let us
+/// mount; nothing is left mounted then.
+pub fn mount(vfs: Arc<Vfs>, options: &MountOptions, runtime: Arc<dyn Runtime>) -> Result<Mount, MountError> {
+    let path = resolve(&options.mountpoint)?;
+    let failed = |source| {
+        if let Err(error) = detach(&path, true) {
+            tracing::warn!(%error, "a mount that failed half-way stays behind");
+        }
+        MountError::Kernel { path: path.clone(), source }
+    };
+    let connection = attach(&path, options)?;
+    let (door, closed) = Door::new(Carrier { vfs: Arc::clone(&vfs), runtime: Arc::clone(&runtime) });
+    let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    let mut config = Config::default();
+    config.acl = acl;
+    config.n_threads = Some(options.thread_count());
+    let session = Session::from_fd(door, connection, acl, config).map_err(failed)?;
+    vfs.set_invalidate(Arc::new(KernelCaches::new(session.notifier(), runtime)));
+    let session = session.spawn().map_err(failed)?;
+    let device = mountinfo::at(&path).ok().flatten().map(|line| line.device);
+    tracing::info!(mountpoint = %path.display(), "mounted");
+    Ok(Mount { path, device, session: Some(session), closed: closed.shared() })
+}
+
+impl Mount {
+    /// Where it is mounted, without symlinks.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the mount down if nobody uses it, and returns when its last request is answered. May block for as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// [`MountError::Busy`] if it is in use: then it stays as it is. [`MountError::Unmount`] if the system refuses.
+    pub fn try_unmount(&self) -> Result<(), MountError> {
+        self.detach(false)?;
+        self.wait();
+        Ok(())
+    }
+
+    /// Takes the mount down and returns when its last request is answered. If it is in use, it is taken out of the tree instead and this
+    /// returns at once: it ends with its last user, or with this process.
+    ///
+    /// # Errors
+    ///
+    /// [`MountError::Unmount`] if the system refuses.
+    pub fn unmount(mut self) -> Result<(), MountError> {
+        match self.detach(false) {
+            Ok(()) => {}
+            Err(MountError::Busy { path }) => {
+                tracing::info!(mountpoint = %path.display(), "still in use: it goes with its last user");
+                return self.detach(true);
+            }
+            Err(error) => return Err(error),
+        }
+        let Some(session) = self.session.take() else {
+            return Ok(());
+        };
+        session.join().map_err(|source| MountError::Unmount { path: self.path.clone(), source })
+    }
+
+    /// Blocks until the mount has ended, whoever ended it.
+    pub fn wait(&self) {
+        futures::executor::block_on(self.on_unmounted());
+    }
+
+    /// Resolves when the mount has ended, whoever ended it.
+    pub fn on_unmounted(&self) -> BoxFuture<'static, ()> {
+        let closed = self.closed.clone();
+        Box::pin(async move {
+            // An error is the other end falling, which is all it ever does.
+            let _ended = closed.await;
+        })
+    }
+
+    /// Whether the mount has ended.
+    pub fn is_unmounted(&self) -> bool {
+        self.closed.clone().now_or_never().is_some()
+    }
+
+    /// Detaches this mount and no other that may stand in its place by now.
+    fn detach(&self, lazy: bool) -> Result<(), MountError> {
+        if self.is_unmounted() {
+            return Ok(());
+        }
+        let on_top = mountinfo::at(&self.path).ok().flatten().map(|line| line.device);
+        if on_top.is_none() || on_top != self.device {
+            return Ok(());
+        }
+        detach(&self.path, lazy)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Err(error) = self.detach(true) {
+            tracing::warn!(mountpoint = %self.path.display(), %error, "the mount stays behind");
+        }
+    }
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mount").field("path", &self.path).field("device", &self.device).finish_non_exhaustive()
+    }
+}
