@@ -17,5 +17,6 @@ pub mod ledger;
 pub mod locations;
 pub mod nodes;
 pub mod pins;
+pub mod volume;
 
 pub use error::LocalError;

@@ -29,14 +29,11 @@ impl Change {
             if old == *new {
                 continue;
             }
-            if key.name.is_empty() {
-                change.files.push(key.file);
-            } else if old.is_some() && new.is_some() {
-                change.files.push(key.file);
-            } else {
+            change.files.push(key.file);
+            let rebound = old.is_none() || new.is_none();
+            if rebound && !key.name.is_empty() {
                 change.bindings.push((key.directory, key.name.clone()));
                 change.directories.push(key.directory);
-                change.files.push(key.file);
             }
         }
         change.tidy();

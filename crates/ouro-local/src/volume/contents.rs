@@ -8,15 +8,27 @@ use ouro_core::codec::decode_block_list;
 use ouro_core::content::{BlobRef, Content};
 use ouro_core::id::FileId;
 use ouro_core::state::Place;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// What statfs tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes of the cache disk.
+    /// Bytes that the box can have on this device at most: what is free and what is written and not published yet.
     pub total: u64,
     /// Bytes that can still be written: free space and what may be evicted, less the reserve.
     pub free: u64,
+}
+
+/// Where the bytes of a content are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residency {
+    /// On the remote only.
+    Online,
+    /// Some of them here.
+    Partial,
+    /// All here.
+    Local,
 }
 
 /// A stretch of a read that comes from a clean blob.
@@ -41,7 +53,8 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Gone`] if the file does not stand there any more; [`VolumeError::Full`], [`VolumeError::TooBig`].
     pub fn write(&self, file: FileId, at: &Place, offset: u64, data: &[u8]) -> Result<(), VolumeError> {
-        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES_MAX).ok_or(VolumeError::TooBig)?;
+        let end =
+            offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES_MAX).ok_or(VolumeError::TooBig)?;
         self.change_bytes(file, at, |volume, generation, size| {
             volume.layers.write(file, generation, offset, data)?;
             Ok(size.max(end))
@@ -115,10 +128,9 @@ impl Volume {
     fn begin_writing(&self, state: &mut State, file: FileId, at: &Place) -> Result<Target, VolumeError> {
         let generation = state.generation;
         if let Some(orphan) = state.open.get(&file).and_then(|o| o.orphan.as_ref()) {
-            if !state.bases.contains_key(&(file, ORPHAN_GENERATION)) {
+            if let Entry::Vacant(below) = state.bases.entry((file, ORPHAN_GENERATION)) {
                 self.layers.begin(file, ORPHAN_GENERATION, orphan.size);
-                let below = orphan.content.clone();
-                state.bases.insert((file, ORPHAN_GENERATION), below);
+                below.insert(orphan.content.clone());
             }
             return Ok(Target::Orphan);
         }
@@ -196,7 +208,13 @@ impl Volume {
     ///
     /// # Errors
     /// [`VolumeError::Need`] with every blob of the stretch that is not here; [`VolumeError::Gone`] without such a layer.
-    pub fn read_layer(&self, file: FileId, content: &Content, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError> {
+    pub fn read_layer(
+        &self,
+        file: FileId,
+        content: &Content,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), VolumeError> {
         let mut stretches = Vec::new();
         {
             let state = self.state.read();
@@ -220,7 +238,8 @@ impl Volume {
             return self.read_clean(content, offset, into, buffer, stretches);
         };
         let parts = self.layers.read(file, *generation, offset, buffer)?;
-        let below: Vec<_> = parts.into_iter().filter(|(_, held)| *held == Held::Below).map(|(range, _)| range).collect();
+        let below: Vec<_> =
+            parts.into_iter().filter(|(_, held)| *held == Held::Below).map(|(range, _)| range).collect();
         if below.is_empty() {
             return Ok(());
         }
@@ -269,7 +288,10 @@ impl Volume {
         }
         let bytes = self.blobs.get(&list.id)?.ok_or_else(|| VolumeError::Need(vec![*list]))?;
         let chunks: Arc<[BlobRef]> = decode_block_list(&bytes)
-            .map_err(|_| crate::error::LocalError::Damaged { name: format!("block list {}", list.id), reason: "it does not decode".to_owned() })?
+            .map_err(|_| crate::error::LocalError::Damaged {
+                name: format!("block list {}", list.id),
+                reason: "it does not decode".to_owned(),
+            })?
             .into();
         self.block_lists.lock().put(list.id, Arc::clone(&chunks));
         Ok(chunks)
@@ -292,7 +314,7 @@ impl Volume {
         let mut need = Vec::new();
         for s in stretches {
             let part = &mut buffer[s.into..s.into + s.len];
-            if !self.blobs.read(&s.blob.id, u64::from(s.offset), part)? {
+            if self.blobs.read(&s.blob.id, u64::from(s.offset), part)? != Some(part.len()) {
                 need.push(s.blob);
             }
         }
@@ -305,7 +327,7 @@ impl Volume {
         let mut stretches = Vec::new();
         let len = bytes.min(content.size().saturating_sub(offset)) as usize;
         stretch(&chunks, offset, 0, len, &mut stretches);
-        stretches.into_iter().map(|s| s.blob).filter(|b| !self.blobs.contains(&b.id)).collect()
+        stretches.into_iter().map(|s| s.blob).filter(|b| !self.blobs.contains(&b.id).unwrap_or(false)).collect()
     }
 
     /// Makes a file durable on this device: its bytes, its entry and every operation before.
@@ -333,6 +355,23 @@ impl Volume {
         Ok(self.ledger.flush(ticket, durable)?)
     }
 
+    /// How much of a content is on this device.
+    ///
+    /// # Errors
+    /// What the cache says; [`VolumeError::Need`] if the content's list is not here: then nothing of it is known to be.
+    pub fn residency(&self, content: &Content) -> Result<Residency, VolumeError> {
+        let chunks = self.chunks(content)?;
+        let mut here = 0;
+        for chunk in chunks.iter() {
+            here += usize::from(self.blobs.contains(&chunk.id)?);
+        }
+        Ok(match here {
+            n if n == chunks.len() => Residency::Local,
+            0 => Residency::Online,
+            _ => Residency::Partial,
+        })
+    }
+
     /// Journals what open writers wrote since; to be called every few seconds.
     ///
     /// # Errors
@@ -344,10 +383,11 @@ impl Volume {
 
     /// Room on the cache disk.
     pub fn space(&self) -> Space {
-        let disk = self.ports.disk.space();
         let evictable = self.blobs.total_bytes();
-        let free = disk.free.saturating_add(evictable).saturating_sub(self.options.free_bytes_min);
-        Space { total: disk.total, free: free.min(disk.total) }
+        // A disk that cannot tell is treated as full: nothing is promised.
+        let unused = self.ports.disk.free_bytes().unwrap_or(0);
+        let free = unused.saturating_add(evictable).saturating_sub(self.options.free_bytes_min);
+        Space { total: free.saturating_add(self.layers.dirty_bytes()), free }
     }
 }
 

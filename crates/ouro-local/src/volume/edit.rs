@@ -61,7 +61,7 @@ impl Volume {
     pub(crate) fn edit_locked<R>(
         &self,
         state: &mut State,
-        op: &mut dyn FnMut(Edit<'_>) -> Result<(R, Edited), EditError>,
+        op: &mut impl FnMut(Edit<'_>) -> Result<(R, Edited), EditError>,
     ) -> Result<R, VolumeError> {
         let mut counter = state.counter;
         let (result, edited) = {
@@ -113,6 +113,7 @@ impl Volume {
                     ended.push((file, layer));
                 }
             }
+            state.staying.remove(&file);
             let generation = state.generation;
             unit.push(Write::Pending { generation, file, delta: delta.as_ref().map(encode_file_delta) });
             match delta {
@@ -125,7 +126,13 @@ impl Volume {
     }
 
     /// The file's content is no longer the layer. False if somebody has the unlinked file open: then its bytes stay until it is closed.
-    fn end_layer(&self, state: &mut State, file: FileId, generation: u64, unit: &mut Vec<Write>) -> Result<bool, VolumeError> {
+    fn end_layer(
+        &self,
+        state: &mut State,
+        file: FileId,
+        generation: u64,
+        unit: &mut Vec<Write>,
+    ) -> Result<bool, VolumeError> {
         state.writable.remove(&file);
         state.hot.remove(&file);
         state.hot_dirty.remove(&file);
@@ -145,7 +152,7 @@ impl Volume {
             *alive.entry(key.file).or_default() |= row.is_some();
         }
         for (file, alive) in alive {
-            if alive || !state.open.get(&file).is_some_and(|o| o.orphan.is_none()) {
+            if alive || state.open.get(&file).is_none_or(|o| o.orphan.is_some()) {
                 continue;
             }
             let rows = state.live_rows(&self.nodes);
@@ -158,8 +165,12 @@ impl Volume {
             let seen = record.seen_attributes();
             let (mtime_ns, ctime_ns) = seen.map_or((0, 0), |a| (a.mtime_ns, a.ctime_ns));
             let orphan = match state.hot.get(&file) {
-                Some(hot) => Orphan { size: hot.size, mtime_ns: hot.mtime_ns, ctime_ns: self.now_ns(), record, content },
-                None => Orphan { size: content.size(), mtime_ns, ctime_ns: self.now_ns().max(ctime_ns), record, content },
+                Some(hot) => {
+                    Orphan { size: hot.size, mtime_ns: hot.mtime_ns, ctime_ns: self.now_ns(), record, content }
+                }
+                None => {
+                    Orphan { size: content.size(), mtime_ns, ctime_ns: self.now_ns().max(ctime_ns), record, content }
+                }
             };
             if let Some(open) = state.open.get_mut(&file) {
                 open.orphan = Some(orphan);
@@ -201,6 +212,7 @@ impl Volume {
         }
         let mut unit = self.layers.unit(file, generation)?;
         if let Some(delta) = state.pending.files.get(&file) {
+            state.staying.remove(&file);
             let generation = state.generation;
             unit.push(Write::Pending { generation, file, delta: Some(encode_file_delta(delta)) });
         }
@@ -213,7 +225,8 @@ impl Volume {
     /// The quick way for the ordinary file: same rows, new size and times.
     fn patch(&self, state: &mut State, file: FileId, generation: u64, hot: &Hot) -> bool {
         let Some(delta) = state.pending.files.get_mut(&file) else { return false };
-        let Some(Content::Pending { size, generation: g }) = delta.content.as_mut().and_then(|c| c.value.as_mut()) else {
+        let Some(Content::Pending { size, generation: g }) = delta.content.as_mut().and_then(|c| c.value.as_mut())
+        else {
             return false;
         };
         let Some(attributes) = delta.attributes.as_mut() else { return false };

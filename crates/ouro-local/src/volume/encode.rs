@@ -4,9 +4,7 @@ use super::learn::{Announced, Commit};
 use super::state::Head;
 use crate::error::LocalError;
 use crate::ledger::Write;
-use ouro_core::codec::{
-    DecodeError, Reader, Writer, decode_delta, decode_file_delta, encode_delta, encode_file_delta,
-};
+use ouro_core::codec::{DecodeError, Reader, Writer, decode_delta, decode_file_delta, encode_delta, encode_file_delta};
 use ouro_core::content::Content;
 use ouro_core::delta::{AddedContent, FileDelta};
 use ouro_core::digest::Digest;

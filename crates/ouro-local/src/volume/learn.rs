@@ -5,13 +5,13 @@ use super::encode;
 use super::seal::CLOCK_AHEAD_MAX_MS;
 use super::state::{Head, State};
 use super::{Volume, VolumeError};
+use crate::ledger::Write;
 use ouro_core::delta::Delta;
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
 use ouro_core::row::{Row, RowChanges, Rows};
 use ouro_core::tree::{self, NodeRef, TreeRows};
 use ouro_core::{apply, render};
-use crate::ledger::Write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -65,10 +65,6 @@ impl State {
         self.since.entries += commit.delta.files.len() as u64;
         self.since.delta_bytes += commit.delta.files.iter().map(|f| 96 + 40 * f.replaced.len() as u64).sum::<u64>();
     }
-
-    fn covers(&self, device: DeviceNo, seq: Seq) -> bool {
-        self.covers.get(&device).is_some_and(|h| h.seq >= seq)
-    }
 }
 
 impl Volume {
@@ -114,10 +110,12 @@ impl Volume {
             let change = {
                 let rows = state.live_rows(&self.nodes);
                 let mut failed = None;
-                let change = Change::of_rows(&live.changes, |key| rows.get(key).unwrap_or_else(|m| {
-                    failed = Some(m);
-                    None
-                }));
+                let change = Change::of_rows(&live.changes, |key| {
+                    rows.get(key).unwrap_or_else(|m| {
+                        failed = Some(m);
+                        None
+                    })
+                });
                 if let Some(missing) = failed {
                     return Err(missing.into());
                 }
@@ -161,7 +159,7 @@ impl Volume {
         for directory in directories.iter().take(DIRECTORIES_MAX) {
             if has_siblings(&state.live, *directory) {
                 for seen in render::conflicts(&rows, state, &[*directory])? {
-                    names.push((*directory, seen.name.clone()));
+                    names.extend(seen.shown.map(|name| (*directory, name)));
                 }
             }
         }
@@ -216,7 +214,7 @@ impl Volume {
     /// Whether a seal would have something to take: something changed that is not ignored.
     pub fn has_sealable(&self) -> bool {
         let state = self.state.read();
-        state.pending.files.len() > state.staying
+        state.pending.files.len() > state.staying.len()
     }
 
     /// The root of the newest checkpoint's tree.

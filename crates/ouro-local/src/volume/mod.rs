@@ -20,7 +20,7 @@ mod state;
 mod view;
 
 pub use change::Change;
-pub use contents::Space;
+pub use contents::{Residency, Space};
 pub use edit::Orphan;
 pub use history::{CommitInfo, Snapshot};
 pub use learn::{CheckpointInput, Commit};
@@ -136,6 +136,11 @@ impl Volume {
     /// The index nodes on this device.
     pub fn nodes(&self) -> &NodeCache {
         &self.nodes
+    }
+
+    /// Says what the user wants of a file or of all in a directory.
+    pub fn set_pin(&self, file: FileId, pin: crate::pins::Pin) {
+        self.ledger.submit(vec![self.pins.set(file, pin)]);
     }
 
     /// The pins.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Memory for decoded nodes, in bytes.
-pub const DECODED_BYTES_MAX: usize = 24 << 20;
+const DECODED_BYTES_MAX: usize = 24 << 20;
 
 /// Decoded nodes over a [`NodeStore`].
 pub struct NodeCache {
@@ -58,7 +58,7 @@ impl Nodes for NodeCache {
             return Ok(Arc::clone(node));
         }
         let missing = Missing { node: at.id, at: at.at };
-        let bytes = self.store.get(at.id).ok().flatten().ok_or(missing)?;
+        let bytes = self.store.get(&at.id).ok().flatten().ok_or(missing)?;
         // A damaged node is as good as none: it is fetched again.
         let node = Arc::new(Node::decode(&bytes).map_err(|_| missing)?);
         self.keep(at.id, &node);

@@ -5,7 +5,8 @@ use super::learn::{Announced, Built};
 use super::seal::Sealed;
 use super::state::{Counts, State};
 use super::{BLOCK_LISTS_MAX, NodeCache, Volume, VolumeError};
-use crate::blobs::{BlobLimits, Blobs, Verify};
+use crate::blobs::{Blobs, BlobsOptions, Keep, Verify};
+use crate::database::DatabaseAt;
 use crate::disk::{Disk, RealDisk};
 use crate::error::LocalError;
 use crate::ignore::Ignore;
@@ -56,27 +57,29 @@ impl Default for VolumeOptions {
 
 impl Volume {
     /// Opens a box's volume: the journal in `data`, the caches in `cache`; both are made if they do not exist. `verify` tells whether bytes
-    /// are what a blob id says. Fast whatever the size of the box: only what is unpublished and the commits since the checkpoint are
+    /// are what a blob id says, `keep` whether a blob must not be evicted. Fast whatever the size of the box: only what is unpublished and the commits since the checkpoint are
     /// read.
     ///
     /// # Errors
     /// A damaged journal (it is left as it is), [`VolumeError::Missing`] if a node of the checkpoint is needed and is not here.
-    pub fn open(
+    pub fn load(
         data: &Path,
         cache: &Path,
         device: DeviceNo,
         params: TreeParams,
-        verify: Verify,
+        (verify, keep): (Verify, Keep),
         ports: VolumePorts,
         options: VolumeOptions,
     ) -> Result<Arc<Volume>, VolumeError> {
         let mode = Mode::Threaded(Arc::clone(&ports.runtime));
         let ledger = Arc::new(Ledger::open(&data.join("box.db"), mode)?);
         let layers = Layers::open(Arc::clone(&ports.disk), Arc::clone(&ledger))?;
-        let limits = BlobLimits { bytes_max: options.cache_bytes_max, free_bytes_min: options.free_bytes_min };
-        let blobs = Arc::new(Blobs::open(&cache.join("cache.db"), Arc::clone(&ports.disk), verify, limits)?);
-        let locations = Arc::new(Locations::open(&cache.join("chunks.db"))?);
-        let nodes = NodeCache::new(NodeStore::open(&cache.join("index.db"))?, params);
+        let (bytes_max, free_bytes_min) = (options.cache_bytes_max, options.free_bytes_min);
+        let at = |name: &str| DatabaseAt::File(cache.join(name));
+        let limits = BlobsOptions { bytes_max, free_bytes_min, verify, keep };
+        let blobs = Arc::new(Blobs::open(Arc::clone(&ports.disk), at("cache.db"), limits)?);
+        let locations = Arc::new(Locations::open(at("chunks.db"))?);
+        let nodes = NodeCache::new(NodeStore::open(at("index.db"))?, params);
         let loaded = ledger.load()?;
         let state = State::load(&loaded)?;
         let lists = NonZeroUsize::new(BLOCK_LISTS_MAX).expect("the limit is not zero");
@@ -88,7 +91,7 @@ impl Volume {
             blobs,
             locations,
             pins: Pins::new(loaded.pins.iter().copied()),
-            ignore: RwLock::new(Arc::new(Ignore::builtin())),
+            ignore: RwLock::new(Arc::new(Ignore::new())),
             ports,
             options,
             device,
@@ -106,7 +109,9 @@ impl Volume {
     /// If the directory can't be made.
     pub fn disk(cache: &Path) -> Result<Arc<dyn Disk>, VolumeError> {
         let disk = RealDisk::new(cache);
-        Ok(Arc::new(disk.map_err(|source| LocalError::Io { path: cache.display().to_string(), source: Arc::new(source) })?))
+        Ok(Arc::new(
+            disk.map_err(|source| LocalError::Io { path: cache.display().to_string(), source: Arc::new(source) })?,
+        ))
     }
 
     /// Commits since the checkpoint, then what is sealed, then what is pending.
@@ -230,7 +235,7 @@ impl State {
             digest: checkpoint.digest,
             live: RowChanges::new(),
             pending,
-            staying: 0,
+            staying: BTreeSet::new(),
             generation: number(encode::META_GENERATION).unwrap_or(1),
             sealed,
             heads: BTreeMap::new(),

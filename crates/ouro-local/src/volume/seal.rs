@@ -77,9 +77,8 @@ impl Volume {
         if state.pending.files.is_empty() {
             return Ok(None);
         }
-        self.keep_identities(state)?;
         let (files, staying) = self.part_ignored(state)?;
-        state.staying = staying.len();
+        state.staying = staying.iter().map(|f| f.id).collect();
         if files.is_empty() {
             return Ok(None);
         }
@@ -87,18 +86,18 @@ impl Volume {
         let hints: Vec<_> = files.iter().map(|f| (f.id, place_of(f))).collect();
         let sealed_rows = apply::seal(&state.live_rows(&self.nodes), &hints, version)?;
         state.live.extend(sealed_rows.changes);
-        let head = SealedHead {
-            generation: state.generation,
-            version,
-            parents: state.heads.clone(),
-            digest: state.digest,
-        };
+        let head =
+            SealedHead { generation: state.generation, version, parents: state.heads.clone(), digest: state.digest };
         let mut unit = vec![encode::sealed(&head), encode::meta(encode::META_CLOCK, encode::number(version.hlc.0))];
         state.generation += 1;
         unit.push(encode::meta(encode::META_GENERATION, encode::number(state.generation)));
         for delta in &staying {
             unit.push(Write::Pending { generation: head.generation, file: delta.id, delta: None });
-            unit.push(Write::Pending { generation: state.generation, file: delta.id, delta: Some(encode_file_delta(delta)) });
+            unit.push(Write::Pending {
+                generation: state.generation,
+                file: delta.id,
+                delta: Some(encode_file_delta(delta)),
+            });
         }
         self.ledger.submit(unit);
         for file in &files {
@@ -216,7 +215,7 @@ impl Volume {
             self.refine(&mut state, &sealed, files)?;
         }
         let applied = {
-            let state = self.state.upgradable_read();
+            let state = self.state.read();
             apply::apply(&state.base_rows(&self.nodes), &delta, version)?
         };
         let commit = Commit {

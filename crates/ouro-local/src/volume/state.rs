@@ -70,8 +70,8 @@ pub(crate) struct State {
     /// Rows of what is seen (committed, sealed, pending) that differ from the tree.
     pub(crate) live: RowChanges,
     pub(crate) pending: Pending,
-    /// How many of these the last seal left because their names are ignored.
-    pub(crate) staying: usize,
+    /// Those of them that the last seal left because their names are ignored.
+    pub(crate) staying: BTreeSet<FileId>,
     pub(crate) generation: u64,
     pub(crate) sealed: Option<Sealed>,
     pub(crate) heads: BTreeMap<DeviceNo, Head>,
