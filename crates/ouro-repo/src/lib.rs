@@ -1,1 +1,43 @@
-//! ouro-repo
+//! The repository format: what Ourobox keeps on a remote, and how it is read and written.
+//!
+//! A [`Repository`] is one place behind a [`Store`](ouro_remote::Store): its configuration and keys, each device's log of commit
+//! [`Record`]s, packs of blobs, packs of tree nodes, and hints about how far everything goes. [`Pipeline`] turns files into packs over all
+//! cores; [`NodeWriter`] writes a tree. Every byte is described in docs/format.md.
+//!
+//! Never knows: this device's disk, SQLite, the user, what a state means. Time, chance and tasks come in through [`Ports`].
+
+mod blob;
+mod config;
+mod crypto;
+mod cut;
+mod device;
+mod error;
+mod fetch;
+mod frame;
+mod keyslot;
+mod node;
+mod object;
+mod pack;
+mod pipeline;
+mod record;
+mod record_codec;
+mod repository;
+mod wire;
+
+pub use blob::SealedBlob;
+pub use config::{ChunkerParams, RepoConfig, RepositoryId};
+pub use crypto::MasterKey;
+pub use cut::Cutter;
+pub use device::{DeviceInfo, Hint};
+pub use error::RepoError;
+pub use frame::{Effort, PLAIN_BYTES_MAX};
+pub use keyslot::PassphraseCost;
+pub use node::{NodeWriter, TOP_WINDOW_BYTES, WrittenNodes};
+pub use object::{FORMAT_VERSION, HEADER_BYTES};
+pub use pack::{FinishedPack, PACK_BYTES, Packer};
+pub use pipeline::{Known, Open, Pipeline, PipelineOptions, Sink, SinkError, Source, Totals};
+pub use record::{
+    Announcement, Body, INLINE_BLOB_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, MESSAGE_BYTES_MAX, ReadRecord, Record,
+    SealedRecord,
+};
+pub use repository::{InitOptions, Ports, Repository, Secret};

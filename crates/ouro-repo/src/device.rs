@@ -1,0 +1,198 @@
+//! `devices/<device>` and `heads/<device>`: who writes here, and hints about how far.
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use ouro_core::id::{DeviceId, DeviceNo, Seq};
+
+use crate::crypto::Sealed;
+use crate::error::RepoError;
+use crate::frame::{self, Compressor, Effort};
+use crate::object::{self, DEVICES_PREFIX, HEADER_BYTES, HEADS_PREFIX, ObjectKind};
+use crate::record::Announcement;
+use crate::record_codec::{read_announcement, write_announcement};
+use crate::repository::Repository;
+use crate::wire::{DecodeError, Reader, Writer, read_flag, read_text, read_u64, write_flag};
+
+/// Requests in flight when many small objects are read.
+const READS_AT_ONCE: usize = 16;
+/// Longest device name in bytes.
+const DEVICE_NAME_BYTES_MAX: usize = 255;
+
+/// A device that writes to the repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Which.
+    pub id: DeviceId,
+    /// Its number inside file ids and versions.
+    pub number: DeviceNo,
+    /// What people call it: at most 255 bytes.
+    pub name: String,
+    /// When it joined: milliseconds since 1970 (UTC), by its own clock.
+    pub created_ms: u64,
+}
+
+/// How far a device's log goes, as far as anybody wrote it down: may be stale, so it saves time and decides nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// Whose log.
+    pub device: DeviceId,
+    /// The newest record that was there.
+    pub seq: Seq,
+    /// The newest checkpoint this device knows, whoever wrote it.
+    pub checkpoint: Option<Announcement>,
+    /// The newest collection this device has acknowledged; 0 if none.
+    pub acknowledged: u64,
+    /// When it was written: milliseconds since 1970 (UTC), by the device's own clock.
+    pub written_ms: u64,
+}
+
+impl DeviceInfo {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.varint(u64::from(self.number.0));
+        writer.raw(&self.created_ms.to_le_bytes());
+        writer.bytes(self.name.as_bytes());
+        writer.into_vec()
+    }
+
+    fn decode(id: DeviceId, plain: &[u8]) -> Result<DeviceInfo, DecodeError> {
+        let mut reader = Reader::new(plain);
+        let (number, created_ms) = (DeviceNo(reader.varint32("device number")?), read_u64(&mut reader)?);
+        let name = read_text(&mut reader, DEVICE_NAME_BYTES_MAX)?;
+        reader.finish()?;
+        Ok(DeviceInfo { id, number, name, created_ms })
+    }
+}
+
+impl Hint {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.varint(self.seq.0);
+        writer.varint(self.acknowledged);
+        writer.raw(&self.written_ms.to_le_bytes());
+        write_flag(&mut writer, self.checkpoint.is_some());
+        if let Some(checkpoint) = &self.checkpoint {
+            write_announcement(&mut writer, checkpoint);
+        }
+        writer.into_vec()
+    }
+
+    fn decode(device: DeviceId, plain: &[u8]) -> Result<Hint, DecodeError> {
+        let mut reader = Reader::new(plain);
+        let (seq, acknowledged, written_ms) = (Seq(reader.varint()?), reader.varint()?, read_u64(&mut reader)?);
+        let checkpoint = if read_flag(&mut reader)? { Some(read_announcement(&mut reader)?) } else { None };
+        reader.finish()?;
+        Ok(Hint { device, seq, checkpoint, acknowledged, written_ms })
+    }
+}
+
+impl Repository {
+    /// Writes down that a device exists, once, and learns its number.
+    ///
+    /// The caller has compared the number with [`Repository::devices`] before and does so again afterwards: two devices that join at the
+    /// same moment may draw the same one.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::TooLarge`] for a name of more than 255 bytes, or what the storage says.
+    pub async fn register_device(&self, device: &DeviceInfo) -> Result<(), RepoError> {
+        let (bytes, limit) = (device.name.len() as u64, DEVICE_NAME_BYTES_MAX as u64);
+        if bytes > limit {
+            return Err(RepoError::TooLarge { what: "the device's name", bytes, limit });
+        }
+        let object = self.small_object(ObjectKind::Device, Sealed::Device, device.id, &device.encode());
+        self.store().publish(&object::device_name(device.id), object).await?;
+        self.learn_device(device.number, device.id);
+        Ok(())
+    }
+
+    /// All devices that a list shows, sorted by id; learns their numbers. Torn ones count as absent.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says; [`RepoError::Corrupt`] if one is damaged: without it records cannot be understood.
+    pub async fn devices(&self) -> Result<Vec<DeviceInfo>, RepoError> {
+        let names = self.store().list(DEVICES_PREFIX).await?;
+        let ids = names.iter().filter_map(|object| object::device_of(&object.name, DEVICES_PREFIX));
+        let found: Vec<Option<DeviceInfo>> =
+            stream::iter(ids).map(|id| self.device(id)).buffered(READS_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// One device; `None` if it is not there, or torn. Learns its number.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says; [`RepoError::Corrupt`].
+    pub async fn device(&self, id: DeviceId) -> Result<Option<DeviceInfo>, RepoError> {
+        let name = object::device_name(id);
+        let Some(plain) = self.open_small_object(&name, ObjectKind::Device, Sealed::Device, id).await? else {
+            return Ok(None);
+        };
+        let device = DeviceInfo::decode(id, &plain).map_err(|error| RepoError::malformed(name, error))?;
+        self.learn_device(device.number, device.id);
+        Ok(Some(device))
+    }
+
+    /// Writes a device's hint over the one before.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says.
+    pub async fn write_hint(&self, hint: &Hint) -> Result<(), RepoError> {
+        let object = self.small_object(ObjectKind::Hint, Sealed::Hint, hint.device, &hint.encode());
+        Ok(self.store().overwrite(&object::hint_name(hint.device), object).await?)
+    }
+
+    /// All hints that a list shows, sorted by device. Damaged ones are left out with a warning: they cost time, never truth.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says.
+    pub async fn hints(&self) -> Result<Vec<Hint>, RepoError> {
+        let names = self.store().list(HEADS_PREFIX).await?;
+        let ids = names.iter().filter_map(|object| object::device_of(&object.name, HEADS_PREFIX));
+        let found: Vec<Option<Hint>> =
+            stream::iter(ids).map(|id| self.hint(id)).buffered(READS_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn hint(&self, device: DeviceId) -> Result<Option<Hint>, RepoError> {
+        let name = object::hint_name(device);
+        let plain = match self.open_small_object(&name, ObjectKind::Hint, Sealed::Hint, device).await {
+            Err(error) if !matches!(error, RepoError::Remote { .. }) => {
+                tracing::warn!(%name, %error, "a hint cannot be used");
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let hint = plain.map(|plain| Hint::decode(device, &plain)).transpose();
+        Ok(hint.unwrap_or_else(|error| {
+            tracing::warn!(%name, %error, "a hint cannot be used");
+            None
+        }))
+    }
+
+    fn small_object(&self, kind: ObjectKind, what: Sealed, id: DeviceId, plain: &[u8]) -> Bytes {
+        let frame = Compressor::new(Effort::Thorough).frame(plain);
+        let len = frame.len() + self.keys().seal_bytes();
+        let mut bytes = object::header(kind, (HEADER_BYTES + len) as u32, len as u32).to_vec();
+        self.keys().seal(what, &id.0, &frame, &mut bytes);
+        bytes.into()
+    }
+
+    async fn open_small_object(
+        &self,
+        name: &str,
+        kind: ObjectKind,
+        what: Sealed,
+        id: DeviceId,
+    ) -> Result<Option<Vec<u8>>, RepoError> {
+        let Some((bytes, _)) = self.read_object(name, kind).await? else {
+            return Ok(None);
+        };
+        let opened = self.keys().open(what, &id.0, &bytes[HEADER_BYTES..]);
+        let frame = opened.map_err(|_| RepoError::corrupt(name, "the seal is broken"))?;
+        Ok(Some(frame::expand(&frame).map_err(|error| RepoError::malformed(name, error))?))
+    }
+}

@@ -1,0 +1,182 @@
+//! Reading stored things by their places: neighbours in one object are read in one request.
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use ouro_core::content::{BlobRef, Locator, ObjectId};
+
+use crate::error::RepoError;
+use crate::object;
+use crate::repository::Repository;
+
+/// Two neighbours that are at most this many bytes apart are read together: cheaper than a second request.
+const GAP_BYTES_MAX: u32 = 64 << 10;
+/// One request reads at most this many bytes (a single larger blob excepted).
+const REQUEST_BYTES_MAX: u32 = 8 << 20;
+/// Requests in flight.
+const REQUESTS_AT_ONCE: usize = 8;
+/// Less than this is opened where it arrives; more goes to a blocking thread.
+const OPEN_HERE_BYTES_MAX: usize = 64 << 10;
+
+/// Something with a place: an index into the caller's list.
+type Placed = (usize, Locator);
+
+/// One request: a stretch of one object.
+#[derive(Debug, PartialEq, Eq)]
+struct Stretch {
+    object: ObjectId,
+    start: u32,
+    end: u32,
+    items: Vec<Placed>,
+}
+
+/// Groups places into as few requests as the limits allow.
+fn stretches(mut items: Vec<Placed>) -> Vec<Stretch> {
+    items.sort_by_key(|(_, at)| (at.object, at.offset, at.len));
+    let mut all: Vec<Stretch> = Vec::new();
+    for (index, at) in items {
+        let end = at.offset.saturating_add(at.len);
+        if let Some(last) = all.last_mut() {
+            let near = last.object == at.object && at.offset <= last.end.saturating_add(GAP_BYTES_MAX);
+            let joined = last.end.max(end);
+            if near && (end <= last.end || joined - last.start <= REQUEST_BYTES_MAX) {
+                last.end = joined;
+                last.items.push((index, at));
+                continue;
+            }
+        }
+        all.push(Stretch { object: at.object, start: at.offset, end, items: vec![(index, at)] });
+    }
+    all
+}
+
+impl Repository {
+    /// Fetches one blob in one ranged request, decrypts, decompresses and verifies it.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Unlocated`] without a place, [`RepoError::BlobGone`] if the object is not there, [`RepoError::Corrupt`] if what stands
+    /// there is not that blob, or what the storage says.
+    pub async fn fetch_blob(&self, blob: &BlobRef) -> Result<Bytes, RepoError> {
+        let mut found = None;
+        self.fetch_blobs(std::slice::from_ref(blob), &mut |_, bytes| found = Some(bytes)).await?;
+        found.ok_or(RepoError::Interrupted)
+    }
+
+    /// Fetches many blobs: neighbours together, several requests at once. `each` gets every one as it comes, in no certain order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::fetch_blob`]: the first error, after everything that could be fetched was given to `each`.
+    pub async fn fetch_blobs(
+        &self,
+        blobs: &[BlobRef],
+        each: &mut (dyn FnMut(BlobRef, Bytes) + Send),
+    ) -> Result<(), RepoError> {
+        let mut failed = None;
+        let mut placed = Vec::with_capacity(blobs.len());
+        for (index, blob) in blobs.iter().enumerate() {
+            match blob.at {
+                Some(at) => placed.push((index, at)),
+                None => failed = failed.or(Some(RepoError::Unlocated { what: format!("blob {}", blob.id) })),
+            }
+        }
+        let ids: Vec<_> = blobs.iter().map(|blob| blob.id).collect();
+        let gone = |index: usize, name: String| RepoError::BlobGone { blob: ids[index], name };
+        let open_ids = ids.clone();
+        let open = move |repo: &Repository, index: usize, sealed: &[u8]| repo.open_blob(&open_ids[index], sealed);
+        let fetched = self.fetch_stretches(placed, gone, open, &mut |index, bytes| each(blobs[index], bytes)).await;
+        match failed {
+            Some(error) => Err(error),
+            None => fetched,
+        }
+    }
+
+    /// Reads everything in `placed` and gives what `open` makes of it to `each`; returns the first error at the end.
+    pub(crate) async fn fetch_stretches(
+        &self,
+        placed: Vec<Placed>,
+        gone: impl Fn(usize, String) -> RepoError + Send + Sync,
+        open: impl Fn(&Repository, usize, &[u8]) -> Result<Bytes, RepoError> + Clone + Send + Sync + 'static,
+        each: &mut (dyn FnMut(usize, Bytes) + Send),
+    ) -> Result<(), RepoError> {
+        let mut failed = None;
+        let mut requests = stream::iter(stretches(placed))
+            .map(|stretch| self.fetch_stretch(stretch, &gone, open.clone()))
+            .buffer_unordered(REQUESTS_AT_ONCE);
+        while let Some(opened) = requests.next().await {
+            match opened {
+                Ok(items) => {
+                    for (index, bytes) in items {
+                        match bytes {
+                            Ok(bytes) => each(index, bytes),
+                            Err(error) => failed = failed.or(Some(error)),
+                        }
+                    }
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn fetch_stretch(
+        &self,
+        stretch: Stretch,
+        gone: &(impl Fn(usize, String) -> RepoError + Send + Sync),
+        open: impl Fn(&Repository, usize, &[u8]) -> Result<Bytes, RepoError> + Send + 'static,
+    ) -> Result<Vec<(usize, Result<Bytes, RepoError>)>, RepoError> {
+        let name = self.object_name(stretch.object)?;
+        let (start, len) = (stretch.start, stretch.end - stretch.start);
+        let Some(bytes) = self.store().get_range(&name, u64::from(start), u64::from(len)).await? else {
+            return Err(gone(stretch.items[0].0, name));
+        };
+        if bytes.len() != len as usize {
+            return Err(RepoError::corrupt(object::describe(stretch.object), "another length than was asked for"));
+        }
+        let repo = self.clone();
+        let open_all = move || {
+            let open_one = |(index, at): &Placed| {
+                let from = (at.offset - start) as usize;
+                (*index, open(&repo, *index, &bytes[from..from + at.len as usize]))
+            };
+            stretch.items.iter().map(open_one).collect()
+        };
+        if len as usize <= OPEN_HERE_BYTES_MAX { Ok(open_all()) } else { self.blocking(open_all).await }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ouro_core::id::PackId;
+
+    fn at(pack: u8, offset: u32, len: u32) -> Locator {
+        Locator { object: ObjectId::Pack(PackId([pack; 16])), offset, len }
+    }
+
+    fn spans(items: &[Locator]) -> Vec<(u32, u32, usize)> {
+        let placed = items.iter().copied().enumerate().collect();
+        stretches(placed).iter().map(|s| (s.start, s.end, s.items.len())).collect()
+    }
+
+    #[test]
+    fn neighbours_are_read_together_and_strangers_apart() {
+        assert_eq!(spans(&[at(1, 100, 50), at(1, 16, 84), at(2, 150, 10)]), [(16, 150, 2), (150, 160, 1)]);
+        let gap = GAP_BYTES_MAX;
+        assert_eq!(spans(&[at(1, 0, 10), at(1, 10 + gap, 10)]), [(0, 20 + gap, 2)]);
+        assert_eq!(spans(&[at(1, 0, 10), at(1, 11 + gap, 10)]).len(), 2);
+    }
+
+    #[test]
+    fn a_request_stays_within_its_limit_but_takes_a_larger_blob_whole() {
+        let piece = REQUEST_BYTES_MAX / 2;
+        let spans_of = |count: u32| spans(&(0..count).map(|n| at(1, n * piece, piece)).collect::<Vec<_>>());
+        assert_eq!(spans_of(5).iter().map(|s| s.2).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(spans(&[at(1, 0, REQUEST_BYTES_MAX * 2)]), [(0, REQUEST_BYTES_MAX * 2, 1)]);
+    }
+
+    #[test]
+    fn the_same_place_twice_is_one_request() {
+        assert_eq!(spans(&[at(1, 0, 10), at(1, 0, 10)]), [(0, 10, 2)]);
+    }
+}

@@ -1,0 +1,550 @@
+//! Files into packs, over all cores.
+//!
+//! Sources are read, cut, hashed, compressed and encrypted in *units* of a few megabytes on several threads at once; the units' results
+//! are put into packs in the order of the sources, so files that belong together lie together; full packs are uploaded beside that. A large
+//! file is read in one thread, unit by unit, while others compress what was read.
+//!
+//! Only units and packs in flight are in memory: about `(workers + 1) × 2 × `[`UNIT_BYTES`]` + (uploads + 1) × `[`PACK_BYTES`](crate::PACK_BYTES).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, FuturesUnordered, Stream, StreamExt};
+use ouro_core::content::{BlobRef, CHUNKS_IN_ENTRY_MAX, Content, INLINE_BYTES_MAX, Locator};
+use ouro_core::id::{BlobId, PackId};
+use parking_lot::RwLock;
+
+use crate::blob::{SealedBlob, Sealer};
+use crate::cut::Cutter;
+use crate::error::RepoError;
+use crate::frame::Effort;
+use crate::pack::{FinishedPack, Packer};
+use crate::repository::Repository;
+
+/// Plain bytes that one thread works on at a time.
+const UNIT_BYTES: u64 = 4 << 20;
+/// Small files that one thread works on at a time.
+const UNIT_SOURCES: usize = 512;
+/// A file announced as small may turn out to be this large at most; beyond, it is still growing and has to be announced anew.
+const SMALL_SOURCE_BYTES_MAX: u64 = 64 << 20;
+
+/// Opens a source's bytes; called on a blocking thread, once.
+pub type Open = Box<dyn FnOnce() -> io::Result<Box<dyn Read + Send>> + Send>;
+
+/// A file to be stored.
+pub struct Source {
+    /// What the caller calls it.
+    pub tag: u64,
+    /// Its size in bytes as far as the caller knows; need not be exact.
+    pub bytes_expected: u64,
+    /// Its bytes.
+    pub open: Open,
+}
+
+/// What is stored in the repository already, as far as this device knows.
+///
+/// Called from several threads at once. What [`Sink::packed`] was told should be found here afterwards.
+pub trait Known: Send + Sync + 'static {
+    /// Where a blob lies.
+    fn locate(&self, blob: &BlobId) -> Option<Locator>;
+}
+
+/// Why a sink refuses.
+pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Takes what the pipeline has done.
+pub trait Sink: Send {
+    /// A pack is durable on the remote. Noting its blobs durably lets a later run go on from here.
+    ///
+    /// # Errors
+    ///
+    /// Ends the run with [`RepoError::Sink`].
+    fn packed(&mut self, pack: PackId, blobs: &[BlobRef]) -> Result<(), SinkError>;
+
+    /// A source is stored: everything its content refers to is durable on the remote. Comes in the order of the sources. An error is the
+    /// reader's; the other sources go on.
+    ///
+    /// # Errors
+    ///
+    /// Ends the run with [`RepoError::Sink`].
+    fn stored(&mut self, tag: u64, content: io::Result<Content>) -> Result<(), SinkError>;
+}
+
+/// How much a pipeline does at once.
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineOptions {
+    /// Units in work: one per core.
+    pub workers: usize,
+    /// Packs being uploaded.
+    pub uploads: usize,
+    /// How hard to compress.
+    pub effort: Effort,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> PipelineOptions {
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        PipelineOptions { workers, uploads: 3, effort: Effort::Quick }
+    }
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Sources stored.
+    pub sources: u64,
+    /// Sources that could not be read.
+    pub failed: u64,
+    /// Plain bytes read.
+    pub bytes_read: u64,
+    /// Plain bytes that were stored before, in this run or another.
+    pub bytes_known: u64,
+    /// Bytes uploaded, packs as a whole.
+    pub bytes_uploaded: u64,
+    /// Packs uploaded.
+    pub packs: u64,
+}
+
+/// Stores files: see the module's head.
+pub struct Pipeline {
+    repo: Repository,
+    known: Arc<dyn Known>,
+    options: PipelineOptions,
+}
+
+impl Pipeline {
+    /// A pipeline into `repo` that stores nothing which `known` knows.
+    pub fn new(repo: Repository, known: Arc<dyn Known>, options: PipelineOptions) -> Pipeline {
+        Pipeline { repo, known, options }
+    }
+
+    /// Stores all sources. Order of effects for each: its packs are published, [`Sink::packed`], [`Sink::stored`].
+    ///
+    /// Dropping the future loses at most the packs that were not reported: their blobs are stored again by the next run.
+    ///
+    /// # Errors
+    ///
+    /// The first one from the storage or the sink; what was reported until then stays stored.
+    pub async fn run<I>(&self, sources: I, sink: &mut dyn Sink) -> Result<Totals, RepoError>
+    where
+        I: Iterator<Item = Source> + Send,
+    {
+        let placed = Placed::default();
+        let worker = Worker {
+            repo: self.repo.clone(),
+            known: self.known.clone(),
+            placed: placed.clone(),
+            effort: self.options.effort,
+        };
+        let units = self
+            .units(sources)
+            .map(move |unit| {
+                let worker = worker.clone();
+                async move {
+                    let repo = worker.repo.clone();
+                    let unit = unit?;
+                    repo.blocking(move || worker.work(unit)).await?
+                }
+            })
+            .buffered(self.options.workers.max(1) + 1)
+            .fuse();
+        futures::pin_mut!(units);
+        let mut assembly = Assembly::new(&self.repo, self.options.effort, placed, sink);
+        loop {
+            if assembly.uploads.len() >= self.options.uploads.max(1) {
+                assembly.await_upload().await?;
+                continue;
+            }
+            futures::select_biased! {
+                done = assembly.uploads.select_next_some() => assembly.uploaded(done?)?,
+                produced = units.next() => match produced {
+                    Some(produced) => assembly.place(produced?)?,
+                    None => break,
+                },
+            }
+        }
+        assembly.finish().await
+    }
+
+    /// Cuts the sources into units: many small ones, or a part of a large one.
+    fn units<I>(&self, sources: I) -> impl Stream<Item = Result<Unit, RepoError>> + Send + use<'_, I>
+    where
+        I: Iterator<Item = Source> + Send,
+    {
+        let state = Reading { sources: sources.fuse(), next: None, large: None };
+        stream::try_unfold(state, move |mut state| async move {
+            if state.large.is_none() {
+                let small = state.take_small();
+                if !small.is_empty() {
+                    return Ok(Some((Unit::Small(small), state)));
+                }
+                let Some(source) = state.next.take() else {
+                    return Ok(None);
+                };
+                state.large = Some(Large::Closed(source));
+            }
+            let large = state.large.take().expect("a large source is at hand");
+            let repo = self.repo.clone();
+            let (unit, rest) = self.repo.blocking(move || large.read_part(&repo)).await?;
+            state.large = rest;
+            Ok(Some((unit, state)))
+        })
+    }
+}
+
+/// Where the reading of sources stands.
+struct Reading<I: Iterator<Item = Source>> {
+    sources: std::iter::Fuse<I>,
+    next: Option<Source>,
+    large: Option<Large>,
+}
+
+impl<I: Iterator<Item = Source>> Reading<I> {
+    /// The next sources, as long as they are small and one unit holds them; the first large one stays in `next`.
+    fn take_small(&mut self) -> Vec<Source> {
+        let mut small = Vec::new();
+        let mut bytes = 0;
+        loop {
+            if self.next.is_none() {
+                self.next = self.sources.next();
+            }
+            let fits = |source: &mut Source| {
+                source.bytes_expected < UNIT_BYTES && (small.is_empty() || bytes + source.bytes_expected <= UNIT_BYTES)
+            };
+            let Some(source) = self.next.take_if(fits) else {
+                return small;
+            };
+            bytes += source.bytes_expected;
+            small.push(source);
+            if small.len() == UNIT_SOURCES {
+                return small;
+            }
+        }
+    }
+}
+
+/// A large source on its way.
+enum Large {
+    Closed(Source),
+    Open(u64, Cutter<Box<dyn Read + Send>>),
+}
+
+impl Large {
+    /// Reads and cuts about a unit's worth of bytes.
+    fn read_part(self, repo: &Repository) -> (Unit, Option<Large>) {
+        let (tag, mut cutter) = match self {
+            Large::Open(tag, cutter) => (tag, cutter),
+            Large::Closed(source) => match (source.open)() {
+                Ok(reader) => (source.tag, repo.cutter(reader, source.bytes_expected)),
+                Err(error) => return (Unit::Part { tag: source.tag, chunks: Vec::new(), end: Some(Err(error)) }, None),
+            },
+        };
+        let mut chunks = Vec::new();
+        let mut bytes = 0;
+        while bytes < UNIT_BYTES {
+            match cutter.next_chunk() {
+                Ok(Some(chunk)) => {
+                    bytes += chunk.len() as u64;
+                    chunks.push(chunk.to_vec());
+                }
+                Ok(None) => return (Unit::Part { tag, chunks, end: Some(Ok(())) }, None),
+                Err(error) => return (Unit::Part { tag, chunks, end: Some(Err(error)) }, None),
+            }
+        }
+        (Unit::Part { tag, chunks, end: None }, Some(Large::Open(tag, cutter)))
+    }
+}
+
+/// Work for one thread.
+enum Unit {
+    Small(Vec<Source>),
+    Part { tag: u64, chunks: Vec<Vec<u8>>, end: Option<io::Result<()>> },
+}
+
+/// A piece of a source's content.
+enum Piece {
+    /// The whole of a tiny file.
+    Inline(Vec<u8>),
+    /// Stored before. The number is that of the pack of this run which must be published first, plus one; 0 if none.
+    Known(BlobRef, u64),
+    /// Sealed earlier in the same unit.
+    Again(BlobId, u32),
+    /// New, with its plain length.
+    New(SealedBlob),
+}
+
+/// What became of a source, or of a part of it.
+struct Produced {
+    tag: u64,
+    pieces: Vec<Piece>,
+    end: Option<io::Result<()>>,
+}
+
+/// Blobs in packs of this run that are not published yet, each with the number of its pack.
+type Placed = Arc<RwLock<HashMap<BlobId, (BlobRef, u64)>>>;
+
+#[derive(Clone)]
+struct Worker {
+    repo: Repository,
+    known: Arc<dyn Known>,
+    placed: Placed,
+    effort: Effort,
+}
+
+impl Worker {
+    fn work(&self, unit: Unit) -> Result<Vec<Produced>, RepoError> {
+        let mut sealer = Sealer::new(self.repo.clone(), self.effort);
+        let mut sealed = HashSet::new();
+        match unit {
+            Unit::Small(sources) => {
+                sources.into_iter().map(|source| self.work_small(source, &mut sealer, &mut sealed)).collect()
+            }
+            Unit::Part { tag, chunks, end } => {
+                let pieces = chunks.iter().map(|chunk| self.piece(chunk, &mut sealer, &mut sealed));
+                Ok(vec![Produced { tag, pieces: pieces.collect::<Result<_, _>>()?, end }])
+            }
+        }
+    }
+
+    fn work_small(
+        &self,
+        source: Source,
+        sealer: &mut Sealer,
+        sealed: &mut HashSet<BlobId>,
+    ) -> Result<Produced, RepoError> {
+        let mut pieces = Vec::new();
+        let reader = match (source.open)() {
+            Ok(reader) => reader,
+            Err(error) => return Ok(Produced { tag: source.tag, pieces, end: Some(Err(error)) }),
+        };
+        let mut cutter = self.repo.cutter(reader.take(SMALL_SOURCE_BYTES_MAX + 1), source.bytes_expected);
+        let mut bytes = 0;
+        let end = loop {
+            match cutter.next_chunk() {
+                Ok(Some(chunk)) => {
+                    bytes += chunk.len() as u64;
+                    if bytes > SMALL_SOURCE_BYTES_MAX {
+                        break Err(io::Error::other("the file grows while it is read"));
+                    }
+                    // A chunk this short, first of all, is the whole file: only a file's last chunk is below the least size.
+                    if pieces.is_empty() && chunk.len() <= INLINE_BYTES_MAX {
+                        pieces.push(Piece::Inline(chunk.to_vec()));
+                    } else {
+                        pieces.push(self.piece(chunk, sealer, sealed)?);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        Ok(Produced { tag: source.tag, pieces, end: Some(end) })
+    }
+
+    fn piece(&self, chunk: &[u8], sealer: &mut Sealer, sealed: &mut HashSet<BlobId>) -> Result<Piece, RepoError> {
+        let (id, len) = (self.repo.blob_id(chunk), chunk.len() as u32);
+        if sealed.contains(&id) {
+            return Ok(Piece::Again(id, len));
+        }
+        // First what is on its way, then what is known: a pack moves from the first to the second when it is published.
+        if let Some((blob, pack)) = self.placed.read().get(&id) {
+            return Ok(Piece::Known(*blob, pack + 1));
+        }
+        if let Some(at) = self.known.locate(&id) {
+            return Ok(Piece::Known(BlobRef { id, len, at: Some(at) }, 0));
+        }
+        sealed.insert(id);
+        Ok(Piece::New(sealer.seal(id, chunk)?))
+    }
+}
+
+/// The source that is being put together.
+#[derive(Default)]
+struct Current {
+    chunks: Vec<BlobRef>,
+    inline: Option<Vec<u8>>,
+    /// Packs of this run that must be published before the source is stored.
+    packs_needed: u64,
+}
+
+/// A source that waits for its packs.
+struct Waiting {
+    tag: u64,
+    content: io::Result<Content>,
+    packs_needed: u64,
+}
+
+/// Puts what the workers give into packs, uploads these, and tells the sink.
+struct Assembly<'a> {
+    repo: &'a Repository,
+    effort: Effort,
+    sink: &'a mut dyn Sink,
+    packer: Packer,
+    placed: Placed,
+    /// Blobs of the last unit and their places, for [`Piece::Again`].
+    unit: HashMap<BlobId, (BlobRef, u64)>,
+    current: Current,
+    waiting: VecDeque<Waiting>,
+    uploads: FuturesUnordered<BoxFuture<'static, Result<(u64, FinishedPack), RepoError>>>,
+    /// Number of the open pack; those below are closed.
+    pack_open: u64,
+    /// Packs below this are published.
+    packs_done: u64,
+    /// Packs from `packs_done` on that are published already.
+    done_early: HashSet<u64>,
+    totals: Totals,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(repo: &'a Repository, effort: Effort, placed: Placed, sink: &'a mut dyn Sink) -> Assembly<'a> {
+        Assembly {
+            repo,
+            effort,
+            sink,
+            packer: repo.packer_with(effort),
+            placed,
+            unit: HashMap::new(),
+            current: Current::default(),
+            waiting: VecDeque::new(),
+            uploads: FuturesUnordered::new(),
+            pack_open: 0,
+            packs_done: 0,
+            done_early: HashSet::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    fn place(&mut self, unit: Vec<Produced>) -> Result<(), RepoError> {
+        self.unit.clear();
+        for produced in unit {
+            for piece in produced.pieces {
+                self.place_piece(piece)?;
+            }
+            if let Some(end) = produced.end {
+                self.end_source(produced.tag, end)?;
+            }
+        }
+        self.report()
+    }
+
+    fn place_piece(&mut self, piece: Piece) -> Result<(), RepoError> {
+        let (blob, packs_needed) = match piece {
+            Piece::Inline(bytes) => {
+                self.totals.bytes_read += bytes.len() as u64;
+                self.current.inline = Some(bytes);
+                return Ok(());
+            }
+            Piece::Known(blob, packs_needed) => {
+                self.totals.bytes_known += u64::from(blob.len);
+                (blob, packs_needed)
+            }
+            Piece::Again(id, len) => {
+                self.totals.bytes_known += u64::from(len);
+                *self.unit.get(&id).expect("the same unit gave the blob before")
+            }
+            Piece::New(sealed) => {
+                let placed = self.placed.read().get(&sealed.id).copied();
+                let found = match placed {
+                    Some((blob, pack)) => {
+                        // Another unit sealed the same bytes at the same time.
+                        self.totals.bytes_known += u64::from(blob.len);
+                        (blob, pack + 1)
+                    }
+                    None => self.add(&sealed)?,
+                };
+                self.unit.insert(sealed.id, found);
+                found
+            }
+        };
+        self.totals.bytes_read += u64::from(blob.len);
+        self.current.chunks.push(blob);
+        self.current.packs_needed = self.current.packs_needed.max(packs_needed);
+        Ok(())
+    }
+
+    /// Puts a blob into the open pack and starts the upload of the one before if it is full.
+    fn add(&mut self, sealed: &SealedBlob) -> Result<(BlobRef, u64), RepoError> {
+        let (blob, full) = self.packer.add_sealed(sealed)?;
+        if let Some(pack) = full {
+            self.upload(pack);
+        }
+        self.placed.write().insert(blob.id, (blob, self.pack_open));
+        Ok((blob, self.pack_open + 1))
+    }
+
+    fn upload(&mut self, pack: FinishedPack) {
+        let (repo, number) = (self.repo.clone(), self.pack_open);
+        self.pack_open += 1;
+        self.uploads.push(Box::pin(async move {
+            repo.publish_pack(&pack).await?;
+            Ok((number, pack))
+        }));
+    }
+
+    fn end_source(&mut self, tag: u64, end: io::Result<()>) -> Result<(), RepoError> {
+        let mut source = std::mem::take(&mut self.current);
+        let content = match (end, source.inline.take()) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(bytes)) => Ok(Content::Inline(bytes.into())),
+            (Ok(()), None) if source.chunks.is_empty() => Ok(Content::empty()),
+            (Ok(()), None) if source.chunks.len() <= CHUNKS_IN_ENTRY_MAX => Ok(Content::Chunks(source.chunks.into())),
+            (Ok(()), None) => {
+                let size = source.chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
+                let sealed = Sealer::new(self.repo.clone(), self.effort).seal_list(&source.chunks)?;
+                let (list, packs_needed) = self.add(&sealed)?;
+                source.packs_needed = source.packs_needed.max(packs_needed);
+                Ok(Content::BlockList { list, size })
+            }
+        };
+        match content {
+            Ok(_) => self.totals.sources += 1,
+            Err(_) => self.totals.failed += 1,
+        }
+        self.waiting.push_back(Waiting { tag, content, packs_needed: source.packs_needed });
+        Ok(())
+    }
+
+    async fn await_upload(&mut self) -> Result<(), RepoError> {
+        match self.uploads.next().await {
+            Some(done) => self.uploaded(done?),
+            None => Ok(()),
+        }
+    }
+
+    fn uploaded(&mut self, (number, pack): (u64, FinishedPack)) -> Result<(), RepoError> {
+        self.totals.packs += 1;
+        self.totals.bytes_uploaded += pack.bytes.len() as u64;
+        self.sink.packed(pack.id, &pack.blobs).map_err(|source| RepoError::Sink { source })?;
+        let mut placed = self.placed.write();
+        for blob in &pack.blobs {
+            placed.remove(&blob.id);
+        }
+        drop(placed);
+        self.done_early.insert(number);
+        while self.done_early.remove(&self.packs_done) {
+            self.packs_done += 1;
+        }
+        self.report()
+    }
+
+    /// Tells the sink of every source whose packs are published, in order.
+    fn report(&mut self) -> Result<(), RepoError> {
+        while let Some(source) = self.waiting.pop_front_if(|source| source.packs_needed <= self.packs_done) {
+            self.sink.stored(source.tag, source.content).map_err(|source| RepoError::Sink { source })?;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Totals, RepoError> {
+        let packer = std::mem::replace(&mut self.packer, self.repo.packer_with(self.effort));
+        if let Some(last) = packer.finish()? {
+            self.upload(last);
+        }
+        while !self.uploads.is_empty() {
+            self.await_upload().await?;
+        }
+        self.report()?;
+        Ok(self.totals)
+    }
+}
