@@ -2,4 +2,5 @@
 
 mod codec;
 mod given;
+mod golden;
 mod tree;
