@@ -9,7 +9,8 @@ pub(super) struct Extents(Vec<(u64, u64)>);
 impl Extents {
     /// Takes ranges from outside; `None` if they are not sorted, disjoint and non-empty.
     pub(super) fn new(ranges: Vec<(u64, u64)>) -> Option<Extents> {
-        let sound = ranges.iter().all(|&(start, end)| start < end) && ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
+        let sound =
+            ranges.iter().all(|&(start, end)| start < end) && ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
         sound.then_some(Extents(ranges))
     }
 

@@ -79,7 +79,8 @@ impl Layer {
     pub(super) fn decode(path: String, bytes: &[u8]) -> Option<Layer> {
         let number = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
         let count = usize::try_from(number(16)?).ok().filter(|count| *count <= bytes.len() / 16)?;
-        let ranges = (0..count).map(|i| Some((number(24 + 16 * i)?, number(32 + 16 * i)?))).collect::<Option<Vec<_>>>()?;
+        let ranges =
+            (0..count).map(|i| Some((number(24 + 16 * i)?, number(32 + 16 * i)?))).collect::<Option<Vec<_>>>()?;
         let mut layer = Layer::new(path, number(8)?);
         layer.size = number(0)?;
         layer.extents = Extents::new(ranges)?;
@@ -156,7 +157,8 @@ impl Layer {
         }
         let end = offset.checked_add(data.len() as u64).filter(|end| i64::try_from(*end).is_ok());
         let end = end.ok_or(io::ErrorKind::FileTooLarge)?;
-        let held: u64 = self.extents.parts(offset..end).iter().filter(|(_, inside)| *inside).map(|(r, _)| r.end - r.start).sum();
+        let held: u64 =
+            self.extents.parts(offset..end).iter().filter(|(_, inside)| *inside).map(|(r, _)| r.end - r.start).sum();
         self.spill(files, data.len() as u64 - held)?;
         self.revision += 1;
         match &mut self.store {
@@ -198,6 +200,9 @@ impl Layer {
     }
 
     fn forget(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
         self.extents.remove(range.clone());
         if let Store::Memory(pieces) = &mut self.store {
             cut_pieces(pieces, range);

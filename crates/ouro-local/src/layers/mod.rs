@@ -97,12 +97,14 @@ impl Layers {
     /// # Errors
     /// What the disk or the ledger says.
     pub fn open(disk: Arc<dyn Disk>, ledger: Arc<Ledger>) -> Result<Layers, LocalError> {
-        let files = Arc::new(Files { handles: Handles::new(disk.clone(), FILES_OPEN_MAX), disk, made: AtomicBool::new(false) });
+        let files =
+            Arc::new(Files { handles: Handles::new(disk.clone(), FILES_OPEN_MAX), disk, made: AtomicBool::new(false) });
         let mut totals = Totals { dirty: ledger.small_bytes()?, memory: 0 };
         let mut named = Vec::new();
         for (file, generation, state) in ledger.layers()? {
             named.push(path_of((generation, file)));
-            *totals.dirty.entry(generation).or_default() += state.extents.iter().map(|(start, end)| end - start).sum::<u64>();
+            *totals.dirty.entry(generation).or_default() +=
+                state.extents.iter().map(|(start, end)| end - start).sum::<u64>();
         }
         named.sort_unstable();
         for name in files.disk.list(DIRTY).map_err(|e| LocalError::io(DIRTY, e))? {
@@ -113,7 +115,11 @@ impl Layers {
         }
         let prepare = files.clone();
         ledger.set_prepare(Box::new(move |dirty| make_durable(&prepare, dirty)));
-        let table = Table { layers: BTreeMap::new(), sweep_at: (LAYERS_IN_MEMORY_MAX, LAYER_BYTES_IN_MEMORY_MAX), graves: Vec::new() };
+        let table = Table {
+            layers: BTreeMap::new(),
+            sweep_at: (LAYERS_IN_MEMORY_MAX, LAYER_BYTES_IN_MEMORY_MAX),
+            graves: Vec::new(),
+        };
         Ok(Layers { files, ledger, table: Mutex::new(table), totals: Mutex::new(totals) })
     }
 
@@ -189,7 +195,13 @@ impl Layers {
     ///
     /// # Errors
     /// A failure of the cache disk; [`LocalError::NoLayer`] if it was not begun.
-    pub fn read(&self, file: FileId, generation: u64, offset: u64, buf: &mut [u8]) -> Result<Vec<(Range<u64>, Held)>, LocalError> {
+    pub fn read(
+        &self,
+        file: FileId,
+        generation: u64,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<Vec<(Range<u64>, Held)>, LocalError> {
         let layer = self.layer(file, generation)?;
         let layer = layer.lock();
         layer.read(&self.files, offset, buf).map_err(|e| LocalError::io(path_of((generation, file)), e))
@@ -199,7 +211,12 @@ impl Layers {
     ///
     /// # Errors
     /// As [`Layers::read`].
-    pub fn parts(&self, file: FileId, generation: u64, range: Range<u64>) -> Result<Vec<(Range<u64>, Held)>, LocalError> {
+    pub fn parts(
+        &self,
+        file: FileId,
+        generation: u64,
+        range: Range<u64>,
+    ) -> Result<Vec<(Range<u64>, Held)>, LocalError> {
         Ok(self.layer(file, generation)?.lock().parts(range))
     }
 
@@ -342,7 +359,8 @@ impl Layers {
     pub fn trim(&self, file: FileId, generation: u64) -> Result<(), LocalError> {
         let layer = self.layer(file, generation)?;
         let layer = layer.lock();
-        let durable = layer.submitted.is_some_and(|(of, ticket)| of == layer.revision() && self.ledger.is_durable(ticket));
+        let durable =
+            layer.submitted.is_some_and(|(of, ticket)| of == layer.revision() && self.ledger.is_durable(ticket));
         if !durable {
             return Ok(());
         }
@@ -417,7 +435,8 @@ impl Layers {
                 return true;
             }
             let layer = layer.lock();
-            let safe = layer.submitted.is_some_and(|(of, ticket)| of == layer.revision() && self.ledger.flushed(ticket));
+            let safe =
+                layer.submitted.is_some_and(|(of, ticket)| of == layer.revision() && self.ledger.flushed(ticket));
             if safe && layer.memory() > 0 {
                 freed += layer.memory();
                 // Counted as the row's length from now on, as at the start.

@@ -225,6 +225,16 @@ fn a_failed_write_leaves_the_layer_as_it_was() {
 }
 
 #[test]
+fn regression_a_punch_inside_the_base_keeps_a_piece_that_it_touches_whole() {
+    let device = fresh();
+    device.layers.begin(FILE, 1, 50_000);
+    device.layers.write(FILE, 1, 13_039, &[7; 35_099]).unwrap();
+    device.layers.punch(FILE, 1, 12_974, 65).unwrap();
+    let expected: Vec<u8> = [[0; 65].as_slice(), &[7; 35_099]].concat();
+    assert!(device.read(&[1], &[5; 50_000], 12_974, 35_164) == expected);
+}
+
+#[test]
 fn a_failed_punch_lets_nothing_shine_through_that_was_overwritten() {
     let device = fresh();
     device.layers.begin(FILE, 1, 200_000);
