@@ -6,13 +6,31 @@
 //!
 //! Never knows: the kernel's ABI, how sync works, remotes. What is not on this device comes through the port [`Fetch`].
 
+mod attributes;
+mod bytes;
+mod changes;
+mod cookies;
+mod handles;
+mod listing;
+mod look;
+mod names;
+mod permission;
 mod ports;
+mod realm;
+mod remove;
+mod snapshots;
 mod stop;
+mod table;
+mod touched;
 mod types;
+mod vfs;
+mod xattr;
 
+pub use ouro_local::volume::Space;
 pub use ports::{Fetch, FetchError, Invalidate, Processes};
 pub use stop::{Errno, Reply, Stop, Wait};
 pub use types::{
     ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, Allocate, Caller, DirectoryEntry, Handle, NodeNo, OpenFlags, RenameHow, Seek,
     SetAttributes, SetTime, SetXattr, Stat, VfsOptions, VolumeNo,
 };
+pub use vfs::{Mounted, Vfs};

@@ -1,0 +1,172 @@
+//! Open files and directories.
+
+use crate::look::Locus;
+use crate::stop::Errno;
+use crate::types::{Handle, NodeNo, OpenFlags};
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The first window that is brought ahead of a sequential reader, in bytes: about one chunk.
+const WINDOW_BYTES_MIN: u64 = 1 << 20;
+/// The largest.
+const WINDOW_BYTES_MAX: u64 = 8 << 20;
+/// Reads of one reader may overtake each other by so much and still count as sequential: the kernel reads ahead in parallel.
+const SLACK_BYTES: u64 = 1 << 20;
+
+/// An open file.
+pub(crate) struct OpenFile {
+    pub(crate) node: NodeNo,
+    pub(crate) locus: Locus,
+    pub(crate) flags: OpenFlags,
+    pub(crate) run: Mutex<Run>,
+}
+
+/// An open directory.
+pub(crate) struct OpenDirectory {
+    pub(crate) node: NodeNo,
+    pub(crate) locus: Locus,
+}
+
+#[derive(Clone)]
+enum Open {
+    File(Arc<OpenFile>),
+    Directory(Arc<OpenDirectory>),
+}
+
+#[derive(Default)]
+pub(crate) struct Handles {
+    last: AtomicU64,
+    open: RwLock<HashMap<u64, Open>>,
+}
+
+impl Handles {
+    fn insert(&self, open: Open) -> Handle {
+        let handle = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.open.write().insert(handle, open);
+        Handle(handle)
+    }
+
+    pub(crate) fn insert_file(&self, file: OpenFile) -> Handle {
+        self.insert(Open::File(Arc::new(file)))
+    }
+
+    pub(crate) fn insert_directory(&self, node: NodeNo, locus: Locus) -> Handle {
+        self.insert(Open::Directory(Arc::new(OpenDirectory { node, locus })))
+    }
+
+    pub(crate) fn file(&self, handle: Handle) -> Result<Arc<OpenFile>, Errno> {
+        match self.open.read().get(&handle.0) {
+            Some(Open::File(file)) => Ok(Arc::clone(file)),
+            _ => Err(Errno::BadHandle),
+        }
+    }
+
+    pub(crate) fn directory(&self, handle: Handle) -> Result<Arc<OpenDirectory>, Errno> {
+        match self.open.read().get(&handle.0) {
+            Some(Open::Directory(directory)) => Ok(Arc::clone(directory)),
+            _ => Err(Errno::BadHandle),
+        }
+    }
+
+    pub(crate) fn remove_file(&self, handle: Handle) -> Result<Arc<OpenFile>, Errno> {
+        let file = self.file(handle)?;
+        self.open.write().remove(&handle.0);
+        Ok(file)
+    }
+
+    pub(crate) fn remove_directory(&self, handle: Handle) {
+        if self.directory(handle).is_ok() {
+            self.open.write().remove(&handle.0);
+        }
+    }
+}
+
+/// How a file has been read through one handle: decides what is brought ahead.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    next: u64,
+    reads: u32,
+    window: u64,
+    ahead_to: u64,
+}
+
+impl Run {
+    /// Notes a read and says which stretch `(offset, bytes)` to begin to bring, if any. One read alone says nothing: previews and type
+    /// sniffers read one head. From the second on the window doubles.
+    pub(crate) fn read(&mut self, offset: u64, bytes: u64, size: u64) -> Option<(u64, u64)> {
+        let sequential = offset <= self.next.saturating_add(SLACK_BYTES) && offset.saturating_add(SLACK_BYTES) >= self.next;
+        let end = offset.saturating_add(bytes);
+        if self.reads == 0 || !sequential || (offset == 0 && self.next > SLACK_BYTES) {
+            *self = Run { next: end, reads: 1, window: 0, ahead_to: end };
+            return None;
+        }
+        self.reads = self.reads.saturating_add(1);
+        self.next = self.next.max(end);
+        let from = self.ahead_to.max(self.next);
+        if from >= size || from - self.next > self.window / 2 {
+            return None;
+        }
+        self.window = (self.window * 2).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+        let to = self.next.saturating_add(self.window).min(size);
+        self.ahead_to = self.ahead_to.max(to);
+        (to > from).then(|| (from, to - from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::realm::Realm;
+    use ouro_core::id::FileId;
+
+    const SIZE: u64 = 100 << 20;
+    const STEP: u64 = 128 << 10;
+
+    #[test]
+    fn one_read_brings_nothing_ahead_and_random_reads_never_do() {
+        let mut run = Run::default();
+        assert_eq!(run.read(0, STEP, SIZE), None);
+        for offset in [50 << 20, 10 << 20, 90 << 20, 30 << 20] {
+            assert_eq!(run.read(offset, 4096, SIZE), None, "{offset}");
+        }
+    }
+
+    #[test]
+    fn the_window_of_a_sequential_reader_doubles_up_to_its_limit_and_covers_every_byte_once() {
+        let mut run = Run::default();
+        let (mut covered, mut largest) = (0, 0);
+        for offset in (0..SIZE).step_by(STEP as usize) {
+            if let Some((from, bytes)) = run.read(offset, STEP, SIZE) {
+                assert!(from >= covered, "nothing is asked for twice");
+                assert!(covered == 0 || from == covered, "no gap");
+                covered = from + bytes;
+                largest = largest.max(bytes);
+                assert!(covered - offset <= WINDOW_BYTES_MAX + 2 * STEP);
+            }
+        }
+        assert_eq!(covered, SIZE);
+        assert!(largest > WINDOW_BYTES_MIN && largest <= WINDOW_BYTES_MAX);
+    }
+
+    #[test]
+    fn reads_that_overtake_each_other_are_still_sequential() {
+        let mut run = Run::default();
+        run.read(0, STEP, SIZE);
+        assert!(run.read(2 * STEP, STEP, SIZE).is_some());
+        run.read(STEP, STEP, SIZE);
+        assert!(run.window >= WINDOW_BYTES_MIN);
+    }
+
+    #[test]
+    fn handles_of_files_are_no_handles_of_directories() {
+        let handles = Handles::default();
+        let locus = Locus { realm: Realm::Live(0), file: FileId::ROOT, noted: None };
+        let directory = handles.insert_directory(NodeNo(1), locus);
+        assert_eq!(handles.file(directory).err(), Some(Errno::BadHandle));
+        assert!(handles.directory(directory).is_ok());
+        handles.remove_directory(directory);
+        assert!(handles.directory(directory).is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! Listings: directories read entry by entry, with attributes.
+
+use crate::cookies::{Given, Resume, cookie};
+use crate::look::{Halt, Locus};
+use crate::realm::{Realm, SHELF_ITSELF};
+use crate::snapshots::SHELF_NAME;
+use crate::stop::{Errno, Reply, Stop};
+use crate::types::{ACCESS_READ, Caller, DirectoryEntry, Handle, NodeNo, Stat};
+use crate::vfs::Vfs;
+use ouro_core::id::FileId;
+use ouro_core::render::{self, Seen};
+use ouro_core::state::{Kind, Place};
+
+/// Most entries of one answer.
+const ENTRIES_MAX: usize = 4096;
+const DOT: u32 = 1;
+const DOT_DOT: u32 = 2;
+const SHELF: u32 = 3;
+
+/// Entries of a directory as they are found.
+struct Found {
+    entries: Vec<(Seen, Stat)>,
+    directory: FileId,
+    /// The directory above, if it is in the same realm.
+    above: Option<FileId>,
+}
+
+impl Vfs {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// [`Errno::NotDirectory`], [`Errno::Access`].
+    pub fn opendir(&self, caller: &Caller, node: NodeNo) -> Reply<Handle> {
+        let locus = self.locus(node)?;
+        let stat = self.stat(&locus)?;
+        if stat.kind != Kind::Directory {
+            return Err(Errno::NotDirectory.into());
+        }
+        self.judge(caller).may(&stat, ACCESS_READ)?;
+        Ok(self.handles.insert_directory(node, locus))
+    }
+
+    /// Closes a directory. An unknown handle is closed already.
+    pub fn releasedir(&self, handle: Handle) {
+        self.handles.remove_directory(handle);
+    }
+
+    /// Makes everything in the box so far durable on this device. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// A failing disk or journal.
+    pub fn fsyncdir(&self, _node: NodeNo, handle: Handle, _data_only: bool) -> Reply<()> {
+        match self.handles.directory(handle)?.locus.realm {
+            Realm::Live(volume) => self.volume(volume).flush(true).map_err(|error| self.stop_of(volume, error, 0)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lists a directory from behind `cookie` (0: from the beginning), about `limit` entries; none at the end. Attributes are always
+    /// filled in, and every entry but `.` and `..` counts as one kernel lookup.
+    ///
+    /// Entries may come and go between calls: each one that stays is listed exactly once.
+    ///
+    /// # Errors
+    /// [`Errno::BadHandle`].
+    pub fn readdir(&self, _caller: &Caller, handle: Handle, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
+        let open = self.handles.directory(handle)?;
+        let locus = self.locus(open.node).unwrap_or_else(|_| open.locus.clone());
+        let limit = limit.clamp(1, ENTRIES_MAX);
+        match locus.realm {
+            Realm::Top => self.list_boxes(at, limit),
+            Realm::Shelf(volume) => self.list_shelf(volume, at, limit),
+            Realm::Live(_) | Realm::Past(_) => self.list(&locus, at, limit),
+        }
+    }
+
+    fn list(&self, locus: &Locus, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
+        let resume = {
+            let mut cookies = self.cookies.lock();
+            if at == 0 { Resume { position: DOT, listing: cookies.begin(), ..Resume::default() } } else { cookies.resume(at) }
+        };
+        let found = match self.look(&locus.realm, |look| find_entries(look, locus, &resume, limit)) {
+            // Removed while it is open: there is nothing in it.
+            Err(Stop::Errno(Errno::NoEntry)) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut entries = Vec::with_capacity(found.entries.len() + 3);
+        let mut position = resume.position;
+        if position == DOT {
+            let stat = self.stat(locus)?;
+            entries.push(dot(b".", stat, cookie(resume.listing, DOT)));
+            position = DOT_DOT;
+        }
+        if position == DOT_DOT {
+            let stat = Stat { node: self.above(locus, found.above), ..self.stat(locus)? };
+            entries.push(dot(b"..", stat, cookie(resume.listing, DOT_DOT)));
+            position = SHELF;
+        }
+        if position == SHELF {
+            entries.extend(self.shelf_entry(locus, cookie(resume.listing, SHELF)));
+            position += 1;
+        }
+        self.give(locus, resume.listing, position, found, &mut entries);
+        Ok(entries)
+    }
+
+    fn give(&self, locus: &Locus, listing: u32, mut position: u32, found: Found, entries: &mut Vec<DirectoryEntry>) {
+        let mut rest = found.entries.into_iter().peekable();
+        let (mut cookies, mut table) = (self.cookies.lock(), self.table.lock());
+        while let Some((seen, stat)) = rest.next() {
+            let last = rest.peek().is_none_or(|(next, _)| next.group != seen.group);
+            let place = Place { parent: found.directory, name: seen.name };
+            table.count(stat.node, locus.realm.view(), seen.id, Some(&place));
+            let name = place.name.as_bytes().into();
+            let derived = (place.name != seen.group).then_some(place.name);
+            cookies.give(listing, position, Given { group: seen.group, derived, last });
+            entries.push(DirectoryEntry { name, stat, cookie: cookie(listing, position), looked_up: true });
+            position += 1;
+        }
+    }
+
+    /// The number of the directory above.
+    fn above(&self, locus: &Locus, above: Option<FileId>) -> NodeNo {
+        match (&locus.realm, above) {
+            (realm, Some(above)) => self.numbering.node(realm, above),
+            (Realm::Past(past), None) => self.numbering.node(&Realm::Shelf(past.volume), SHELF_ITSELF),
+            _ => NodeNo::ROOT,
+        }
+    }
+
+    fn shelf_entry(&self, locus: &Locus, cookie: u64) -> Option<DirectoryEntry> {
+        let Realm::Live(volume) = locus.realm else { return None };
+        if !self.options.show_snapshots || locus.file != FileId::ROOT {
+            return None;
+        }
+        let realm = Realm::Shelf(volume);
+        let stat = self.virtual_stat(&realm, SHELF_ITSELF).ok()?;
+        self.count(stat.node, &realm, SHELF_ITSELF, None);
+        Some(DirectoryEntry { name: SHELF_NAME.into(), stat, cookie, looked_up: true })
+    }
+
+    fn list_boxes(&self, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
+        let mut entries = Vec::new();
+        let top = self.virtual_stat(&Realm::Top, FileId::ROOT)?;
+        for position in at + 1..=(self.boxes.len() as u64 + 2) {
+            if entries.len() >= limit {
+                break;
+            }
+            if position <= 2 {
+                let name: &[u8] = if position == 1 { b"." } else { b".." };
+                entries.push(dot(name, top, position));
+                continue;
+            }
+            let number = (position - 3) as u32;
+            let locus = Locus { realm: Realm::Live(number), file: FileId::ROOT, noted: None };
+            let stat = self.stat(&locus)?;
+            self.count(stat.node, &locus.realm, FileId::ROOT, None);
+            let name = self.boxes[number as usize].name.as_bytes().into();
+            entries.push(DirectoryEntry { name, stat, cookie: position, looked_up: true });
+        }
+        Ok(entries)
+    }
+}
+
+/// An entry that is no lookup.
+pub(crate) fn dot(name: &[u8], stat: Stat, cookie: u64) -> DirectoryEntry {
+    DirectoryEntry { name: name.into(), stat, cookie, looked_up: false }
+}
+
+fn find_entries(look: &crate::look::Look<'_>, locus: &Locus, resume: &Resume, limit: usize) -> Result<Found, Halt> {
+    let (standing, _) = look.directory(locus)?;
+    let members = standing.seen.members();
+    let hides_shelf = locus.file == FileId::ROOT && matches!(locus.realm, Realm::Live(_));
+    let mut entries: Vec<(Seen, Stat)> = Vec::new();
+    let (mut after, mut skip) = (resume.after.clone(), resume.skip as usize);
+    while entries.len() < limit {
+        let want = limit - entries.len() + skip.min(ENTRIES_MAX);
+        let page = render::list(look.rows, look.devices, members, after.as_ref(), want)?;
+        for seen in page.entries {
+            if skip > 0 {
+                skip -= 1;
+                continue;
+            }
+            let shelf = hides_shelf && seen.name.as_bytes() == SHELF_NAME;
+            if shelf || resume.given.contains(&seen.name) {
+                continue;
+            }
+            let stat = look.stat(&seen);
+            entries.push((seen, stat));
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    Ok(Found { entries, directory: standing.seen.id, above: standing.union.first().copied() })
+}
