@@ -11,8 +11,8 @@ use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport};
 use crate::Limits;
 use crate::meter::{Kind, Meter};
 
-/// Bodies above this are sent by the client whose time limit grows with their length.
-const LARGE_BODY_BYTES: usize = 64 << 10;
+/// A list may take this many times as long as an answer without bytes: some servers say nothing until they have all of it.
+const LIST_PATIENCE: u32 = 6;
 /// How long an unused connection is kept.
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 /// Redirects followed.
@@ -34,10 +34,11 @@ pub(crate) enum Failure {
 /// The HTTP client of one remote.
 #[derive(Clone)]
 pub(crate) struct Transport {
-    /// Gives up when no byte arrived for a while.
-    quick: reqwest::Client,
-    /// For large uploads: the server says nothing until it has all of it.
-    patient: reqwest::Client,
+    /// For GET and HEAD: gives up when no byte arrived for a while, follows redirects.
+    reading: reqwest::Client,
+    /// For the rest: each request has a time limit by its length, for the server says nothing until it has all of it. Follows only redirects
+    /// that keep the method; the others would turn a PUT into a GET, and a login page's answer into a success.
+    writing: reqwest::Client,
     limits: Limits,
     meter: Arc<Meter>,
 }
@@ -54,12 +55,15 @@ impl Transport {
                 .tcp_user_timeout(limits.progress_timeout)
                 .pool_idle_timeout(IDLE_CONNECTION)
                 .pool_max_idle_per_host(limits.requests_max)
-                .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
                 .user_agent(concat!("ourobox/", env!("CARGO_PKG_VERSION")));
             if direct { builder.no_proxy() } else { builder }
         };
-        let quick = client().read_timeout(limits.progress_timeout).build()?;
-        Ok(Self { quick, patient: client().build()?, limits: limits.clone(), meter })
+        let reading = client()
+            .read_timeout(limits.progress_timeout)
+            .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
+            .build()?;
+        let writing = client().redirect(reqwest::redirect::Policy::custom(keeps_the_method)).build()?;
+        Ok(Self { reading, writing, limits: limits.clone(), meter })
     }
 
     /// Sends a request and reads its whole answer.
@@ -72,10 +76,10 @@ impl Transport {
             parts.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         let range = parts.headers.get(RANGE).and_then(parse_range);
-        let mut builder = if body.len() > LARGE_BODY_BYTES {
-            self.patient.request(parts.method, url).timeout(self.limits.upload_timeout(body.len() as u64))
-        } else {
-            self.quick.request(parts.method, url)
+        let mut builder = match parts.method.as_str() {
+            "GET" | "HEAD" => self.reading.request(parts.method, url),
+            "PROPFIND" => self.writing.request(parts.method, url).timeout(self.limits.progress_timeout * LIST_PATIENCE),
+            _ => self.writing.request(parts.method, url).timeout(self.limits.upload_timeout(body.len() as u64)),
         };
         builder = builder.headers(parts.headers);
         if !body.is_empty() {
@@ -147,6 +151,11 @@ impl HttpTransport for Transport {
         let body = HttpBody::new(futures::stream::iter([Ok(Buffer::from(body))]), None);
         Ok(Response::from_parts(parts, body))
     }
+}
+
+fn keeps_the_method(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
+    let keeps = matches!(attempt.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    if keeps && attempt.previous().len() <= REDIRECTS_MAX { attempt.follow() } else { attempt.stop() }
 }
 
 fn kind_of(method: &Method, query: Option<&str>, headers: &http::HeaderMap) -> Kind {

@@ -22,6 +22,9 @@ use crate::{BoxFuture, Credentials, Limits, ListedObject, MemoryStore, RemoteErr
 /// Writers that race for one name when create-if-absent is proved.
 const RACERS: usize = 8;
 
+/// Each request in flight to SFTP has a connection of its own, and sshd turns new ones away at random from ten at once (MaxStartups).
+const SFTP_REQUESTS_MAX: usize = 6;
+
 /// A backend: a store, and what only opening one needs.
 pub(crate) trait Place: Store {
     /// Makes the place itself, where that is possible.
@@ -88,7 +91,11 @@ impl Remote {
             Scheme::Memory => Box::new(MemoryStore::new()),
         };
         let meter = Some(meter).filter(|_| uri.scheme() != Scheme::Memory);
-        let permits = Semaphore::new(limits.requests_max.clamp(1, Semaphore::MAX_PERMITS));
+        let requests_max = match uri.scheme() {
+            Scheme::Sftp => limits.requests_max.min(SFTP_REQUESTS_MAX),
+            _ => limits.requests_max,
+        };
+        let permits = Semaphore::new(requests_max.clamp(1, Semaphore::MAX_PERMITS));
         Ok(Self { place, uri: uri.clone(), limits: limits.clone(), permits, meter })
     }
 

@@ -114,7 +114,11 @@ impl WebdavStore {
                 let reason = format!("{what}: its folder is not there (status {status})");
                 RemoteError::Unreachable { remote, reason, timed_out: true }
             }
-            code => RemoteError::Other { remote, reason: format!("{what}: status {status}"), retryable: code >= 500 },
+            code => RemoteError::Other {
+                remote,
+                reason: format!("{what}: status {status}"),
+                retryable: code == 423 || code >= 500,
+            },
         }
     }
 
@@ -279,20 +283,27 @@ impl Store for WebdavStore {
 }
 
 impl Place for WebdavStore {
-    /// Makes the folder and those above it.
+    /// Makes the folder, and those above it if they are missing.
     fn prepare(&self) -> BoxFuture<'_, Result<(), RemoteError>> {
         Box::pin(async move {
-            let ends = self.root.match_indices('/').map(|(at, _)| at).chain([self.root.len()]);
-            for end in ends.filter(|end| *end > 0) {
-                let url = format!("{}{}/", self.server, &self.root[..end]);
-                match self.send("MKCOL", &url, &[], Bytes::new()).await? {
-                    // Above our folder we may have no right to make one, and need none if it is there.
-                    status if status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED => {}
-                    StatusCode::FORBIDDEN | StatusCode::CONFLICT if end < self.root.len() => {}
-                    status => return Err(self.refusal("making the folder", status)),
-                }
+            if self.root.is_empty() {
+                return Ok(());
             }
-            Ok(())
+            let make = |end: usize| {
+                let url = format!("{}{}/", self.server, &self.root[..end]);
+                async move { self.send("MKCOL", &url, &[], Bytes::new()).await }
+            };
+            let mut status = make(self.root.len()).await?;
+            if matches!(status, StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) {
+                // What servers say of folders that are theirs differs; only the last answer counts.
+                for (end, _) in self.root.match_indices('/').filter(|(at, _)| *at > 0) {
+                    make(end).await?;
+                }
+                status = make(self.root.len()).await?;
+            }
+            // 405: it is there already.
+            let is_there = status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED;
+            if is_there { Ok(()) } else { Err(self.refusal("making the folder", status)) }
         })
     }
 }

@@ -343,6 +343,42 @@ async fn a_wrong_password_is_denied_by_webdav() {
 }
 
 #[tokio::test]
+async fn webdavs_trusts_only_certificates_that_the_system_trusts() {
+    if !servers::openssl_is_installed() {
+        eprintln!("skipped: openssl is not installed");
+        return;
+    }
+    let server = servers::webdavs().unwrap();
+    let answer = open(server.uri(), server.credentials(), &impatient()).get("a").await;
+    let refused = matches!(&answer, Err(RemoteError::Unreachable { reason, .. }) if reason.contains("certificate"));
+    assert!(refused, "{answer:?}");
+    // What the system trusts is read once per process, so another one is told to trust the server.
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "with_a_trusted_certificate_webdavs_works", "--ignored"])
+        .env("SSL_CERT_FILE", server.certificate())
+        .env(URI_VARIABLE, server.uri())
+        .env("OUROBOX_WEBDAV_USER", servers::WEBDAV_USER)
+        .env("OUROBOX_WEBDAV_PASSWORD", servers::WEBDAV_PASSWORD)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// Names the server to the test below.
+const URI_VARIABLE: &str = "OUROBOX_TEST_URI";
+
+#[tokio::test]
+#[ignore = "a part of the test above, which runs it in a process that trusts its server"]
+async fn with_a_trusted_certificate_webdavs_works() {
+    let uri = std::env::var(URI_VARIABLE).unwrap();
+    let remote = open(&uri, &Credentials::from_env(), &impatient());
+    assert!(remote.probe().await.unwrap().writable);
+    remote.publish("log/d/1", data("a record")).await.unwrap();
+    assert_eq!(remote.get("log/d/1").await.unwrap().unwrap(), data("a record"));
+}
+
+#[tokio::test]
 async fn a_read_only_webdav_folder_is_found_out_by_the_probe() {
     let server = servers::webdav_with(&["--read-only"]).unwrap();
     std::fs::create_dir(server.data().join("repo")).unwrap();

@@ -16,8 +16,10 @@
 //! assert_eq!(store.inner().snapshot().len(), 1);
 //! ```
 
+mod faults;
 mod faulty;
 pub mod servers;
 
-pub use faulty::{Delay, Faults, FaultyStore, Operation};
+pub use faults::{Faults, Operation};
+pub use faulty::{Delay, FaultyStore};
 pub use ouro_remote::MemoryStore;

@@ -63,6 +63,11 @@ impl Server {
         self.folder.path().join("data")
     }
 
+    /// The certificate of a [`webdavs`] server, a PEM file.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("keys/tls.pem")
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read(self.folder.path().join("log"))
@@ -70,9 +75,15 @@ impl Server {
             .unwrap_or_default()
     }
 
-    /// Stops it in its tracks (SIGSTOP): connections stay open and nothing is answered.
+    /// Stops it in its tracks (SIGSTOP): connections stay open and nothing is answered. Returns once every thread has stopped.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
+        for _ in 0..READY_TRIES {
+            if family(self.child.id()).into_iter().all(has_stopped) {
+                return;
+            }
+            pause();
+        }
     }
 
     /// Lets it go on (SIGCONT).
@@ -95,6 +106,16 @@ impl Drop for Server {
             eprintln!("a test server could not be waited for: {error}");
         }
     }
+}
+
+/// Whether no thread of a process runs any more.
+fn has_stopped(pid: Pid) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the program's name, which stands in brackets.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+    })
 }
 
 /// A process and everything it started, parents first.
@@ -193,6 +214,33 @@ pub fn webdav_with(options: &[&str]) -> io::Result<Server> {
     )
 }
 
+/// Whether [`webdavs`] can run.
+pub fn openssl_is_installed() -> bool {
+    find("openssl").is_some()
+}
+
+/// Starts rclone's WebDAV server over HTTPS, with a certificate that nobody trusts yet.
+///
+/// # Errors
+///
+/// If rclone or openssl is missing or it does not start.
+pub fn webdavs() -> io::Result<Server> {
+    start(
+        |data, port| {
+            let keys = make_certificate(data)?;
+            let mut command = rclone_serve("webdav", data, port)?;
+            command.args(["--user", WEBDAV_USER, "--pass", WEBDAV_PASSWORD]);
+            command.arg("--cert").arg(keys.join("tls.pem")).arg("--key").arg(keys.join("tls.key"));
+            Ok(command)
+        },
+        |port, _| {
+            let user = ("OUROBOX_WEBDAV_USER", WEBDAV_USER.to_owned());
+            let password = ("OUROBOX_WEBDAV_PASSWORD", WEBDAV_PASSWORD.to_owned());
+            (format!("webdavs://127.0.0.1:{port}/repo"), vec![user, password])
+        },
+    )
+}
+
 /// Starts rclone's SFTP server, with a key of its own.
 ///
 /// # Errors
@@ -273,6 +321,28 @@ fn make_keys(data: &Path) -> io::Result<PathBuf> {
     Ok(keys)
 }
 
+/// Makes `keys/tls.pem` and `keys/tls.key` beside the data, for 127.0.0.1.
+fn make_certificate(data: &Path) -> io::Result<PathBuf> {
+    let program = find("openssl").ok_or_else(|| missing("openssl"))?;
+    let keys = data.with_file_name("keys");
+    fs::create_dir(&keys)?;
+    let config = keys.join("tls.conf");
+    fs::write(
+        &config,
+        "[req]\ndistinguished_name=name\nx509_extensions=extensions\nprompt=no\n[name]\nCN=test\n[extensions]\n\
+         subjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n",
+    )?;
+    let mut command = Command::new(program);
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    command.arg("-config").arg(config).arg("-out").arg(keys.join("tls.pem")).arg("-keyout").arg(keys.join("tls.key"));
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        Ok(keys)
+    } else {
+        Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+}
+
 fn user_name() -> io::Result<String> {
     let output = Command::new("id").arg("-un").output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -325,7 +395,10 @@ fn until_it_listens(child: &mut Child, port: u16) -> io::Result<()> {
     Err(io::Error::other("the server does not listen"))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a foreign process tells nobody when it is ready; the tries are counted")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a foreign process tells nobody when it is ready or stopped; the tries are counted"
+)]
 fn pause() {
     std::thread::sleep(READY_PAUSE);
 }
