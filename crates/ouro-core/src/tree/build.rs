@@ -20,6 +20,8 @@ pub struct Builder<'a> {
     inner: Vec<Level>,
     /// Nodes that exist already: made again, they are not new.
     known: BTreeMap<NodeId, NodeRef>,
+    /// What went to the sink last.
+    last_new: Option<NodeId>,
 }
 
 /// The open node of an inner level.
@@ -34,7 +36,7 @@ impl<'a> Builder<'a> {
     /// A builder of an empty tree.
     pub fn new(params: &'a TreeParams, sink: &'a mut dyn FnMut(NewNode)) -> Builder<'a> {
         let splitter = Splitter::new(params, 0);
-        Builder { params, sink, rows: Vec::new(), splitter, inner: Vec::new(), known: BTreeMap::new() }
+        Builder { params, sink, rows: Vec::new(), splitter, inner: Vec::new(), known: BTreeMap::new(), last_new: None }
     }
 
     /// Adds a row behind all others.
@@ -51,7 +53,12 @@ impl<'a> Builder<'a> {
     }
 
     /// Ends the tree; `None` if it has no rows.
-    pub fn finish(mut self) -> Option<NodeRef> {
+    pub fn finish(self) -> Option<NodeRef> {
+        self.end().map(|(root, _)| root)
+    }
+
+    /// Ends the tree; gives the root and whether it is new. A root is made last, so a new one is what went to the sink last.
+    pub(super) fn end(mut self) -> Option<(NodeRef, bool)> {
         if !self.rows.is_empty() {
             self.close_leaf();
         }
@@ -59,7 +66,7 @@ impl<'a> Builder<'a> {
         loop {
             let open = self.inner.get(level - 1)?;
             match &open.children[..] {
-                [(_, only)] if open.total == 1 => return Some(*only),
+                [(_, only)] if open.total == 1 => return Some((*only, self.last_new == Some(only.id))),
                 [] => {}
                 _ => self.close_inner(level),
             }
@@ -143,6 +150,7 @@ impl<'a> Builder<'a> {
             return *known;
         }
         let reference = node.reference;
+        self.last_new = Some(reference.id);
         (self.sink)(node);
         reference
     }

@@ -23,7 +23,7 @@ mod update;
 
 pub use build::Builder;
 pub use diff::{DiffVisitor, diff};
-pub use node::{NewNode, Node, verify};
+pub use node::{NewNode, Node, relocate, verify};
 pub use read::{MapNodes, Nodes, find, get, scan};
 pub use reference::{NodeRef, read_node_ref, write_node_ref};
 pub use rows::{MapRows, TreeRows};

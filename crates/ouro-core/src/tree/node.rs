@@ -177,6 +177,24 @@ pub fn verify(bytes: &[u8], params: &TreeParams, expected: NodeId) -> Result<Nod
     Node::from_sections(logical, locators)
 }
 
+/// Writes a node anew with other locators, after a repack: its id stays.
+///
+/// `blob` and `child` say where a blob or a child lies now; they are shown the reference with the locator that stands there.
+///
+/// # Errors
+/// [`DecodeError`] if the bytes are no node.
+pub fn relocate(
+    bytes: &[u8],
+    blob: &dyn Fn(&BlobRef) -> Option<Locator>,
+    child: &dyn Fn(&NodeRef) -> Option<Locator>,
+) -> Result<Vec<u8>, DecodeError> {
+    let (logical, locators) = split(bytes)?;
+    let node = Node::from_sections(logical, locators)?;
+    let mut locators: Vec<_> = node.children().iter().map(child).collect();
+    node.blobs(&mut |found| locators.push(blob(found)));
+    Ok(join(logical, &locators))
+}
+
 /// A node just made, not stored yet.
 #[derive(Clone, Debug)]
 pub struct NewNode {

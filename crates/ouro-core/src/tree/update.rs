@@ -12,7 +12,9 @@ use core::iter::Peekable;
 /// Applies changes of rows to a tree and returns the new root, `None` if no row is left.
 ///
 /// Nodes that did not exist before go to `sink` as from [`Builder`]; untouched ones keep their locators. Removing a row that is not there,
-/// or setting one to what it is, changes nothing.
+/// or setting one to what it is, changes nothing; a row that differs only in locators is no change either (see [`relocate`]).
+///
+/// [`relocate`]: super::relocate
 ///
 /// # Errors
 /// [`Missing`] if a node that must be read is. What went to `sink` before is then of no use: fetch and call again.
@@ -34,20 +36,15 @@ pub fn update<N: Nodes + ?Sized>(
         Some(root) => merge.tree(root, None)?,
         None => merge.rest(),
     }
-    let mut root = merge.builder.finish();
-    // A tree taken over whole may be higher than its rows need: the last node of a level can have a single child.
-    while let Some(at) = root.filter(|at| at.level > 0) {
-        match bring(nodes, &at) {
-            Ok(node) => match node.children() {
-                [only] => root = Some(*only),
-                _ => break,
-            },
-            // A node just made is not among `nodes` yet, and has more than one child.
-            Err(missing) if at.at.is_some() => return Err(missing),
-            Err(_) => break,
+    let Some((mut root, new)) = merge.builder.end() else { return Ok(None) };
+    // A tree taken over whole may be higher than its rows need: the last node of a level can have a single child. One just made is not.
+    while !new && root.level > 0 {
+        match bring(nodes, &root)?.children() {
+            [only] => root = *only,
+            _ => break,
         }
     }
-    Ok(root)
+    Ok(Some(root))
 }
 
 struct Merge<'a, 'n, N: ?Sized> {

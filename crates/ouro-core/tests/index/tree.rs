@@ -6,7 +6,7 @@ use ouro_core::name::Name;
 use ouro_core::row::{Key, Row, RowChanges, Rows};
 use ouro_core::state::File;
 use ouro_core::tree::{
-    Builder, MapNodes, MapRows, NewNode, Node, NodeRef, TreeRows, diff, find, get, scan, update, verify,
+    Builder, MapNodes, MapRows, NewNode, Node, NodeRef, TreeRows, diff, find, get, relocate, scan, update, verify,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -333,4 +333,12 @@ fn locators_change_no_id_and_reach_the_reader() {
     let mut blobs = 0;
     leaf.blobs(&mut |blob| blobs += usize::from(blob.at.is_some()));
     assert!(blobs > leaf.len() / 4);
+    // A repack moves blobs and children: ids stay, the new places are read.
+    let moved = Some(Locator { object: ObjectId::Pack(ouro_core::id::PackId([6; 16])), offset: 5, len: 6 });
+    for node in &made {
+        let bytes = relocate(&node.encode(&|_| None), &|_| moved, &|_| moved).expect("a node");
+        let back = verify(&bytes, &PARAMS, node.reference.id).expect("the same node");
+        assert!(back.children().iter().all(|child| child.at == moved));
+        back.blobs(&mut |blob| assert_eq!(blob.at, moved));
+    }
 }
