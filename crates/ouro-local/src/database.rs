@@ -27,7 +27,9 @@ impl DatabaseAt {
     /// The name in error messages.
     pub(crate) fn name(&self) -> String {
         match self {
-            DatabaseAt::File(path) => path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned()),
+            DatabaseAt::File(path) => {
+                path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+            }
             DatabaseAt::Memory | DatabaseAt::Image(_) => "memory".to_owned(),
         }
     }
@@ -98,7 +100,17 @@ impl Rebuildable {
             Err(e) if is_damage(&e) => (rebuild(&at, &name, layout, full_sync)?, true),
             Err(e) => return Err(LocalError::sql(&name, e)),
         };
-        Ok((Rebuildable { name, at, layout, full_sync, connection: Mutex::new(connection), rebuilds: AtomicU64::new(0) }, rebuilt))
+        Ok((
+            Rebuildable {
+                name,
+                at,
+                layout,
+                full_sync,
+                connection: Mutex::new(connection),
+                rebuilds: AtomicU64::new(0),
+            },
+            rebuilt,
+        ))
     }
 
     /// Runs `act`; if it finds the database damaged, empties it and runs `act` again on the empty one.

@@ -76,7 +76,9 @@ impl LocalError {
     pub(crate) fn io(path: impl Into<String>, source: io::Error) -> LocalError {
         let path = path.into();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => LocalError::Full { what: path, source: Arc::new(source) },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                LocalError::Full { what: path, source: Arc::new(source) }
+            }
             _ => LocalError::Io { path, source: Arc::new(source) },
         }
     }

@@ -3,8 +3,8 @@
 //! Rules as in git: the `.ouroignore` nearest to a name decides first, its later lines before its earlier ones; `!` takes a name in again;
 //! inside an ignored directory everything is ignored. The defaults come last, so that any rule overrides them.
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,15 +18,15 @@ pub const RULES_BYTES_MAX: usize = 1 << 20;
 
 /// Ignored everywhere unless a rule says otherwise.
 pub const DEFAULT_RULES: &[&str] = &[
-    ".*.sw[n-p]",      // vim
-    ".*.un~",          // vim's undo
-    "4913",            // vim looks whether it may write here
-    ".*.kate-swp",     // Kate, KWrite, KDevelop
-    ".#*",             // Emacs' locks
-    "\\#*#",           // Emacs' autosave
-    "*.part",          // downloads under way
-    "*.crdownload",    // Chromium's
-    ".~lock.*",        // LibreOffice's locks
+    ".*.sw[n-p]",       // vim
+    ".*.un~",           // vim's undo
+    "4913",             // vim looks whether it may write here
+    ".*.kate-swp",      // Kate, KWrite, KDevelop
+    ".#*",              // Emacs' locks
+    "\\#*#",            // Emacs' autosave
+    "*.part",           // downloads under way
+    "*.crdownload",     // Chromium's
+    ".~lock.*",         // LibreOffice's locks
     ".goutputstream-*", // GLib writing a file
 ];
 
@@ -113,11 +113,12 @@ impl Ignore {
             let is_dir = is_dir || depth < path.len();
             let below = |from: usize| path[from..depth].iter().map(|name| OsStr::from_bytes(name)).collect::<PathBuf>();
             let rules = applicable.iter().rev().filter(|(from, _)| *from < depth).map(|(from, rules)| (*from, *rules));
-            let decided = rules.chain([(0, &self.defaults)]).find_map(|(from, rules)| match rules.matched(below(from), is_dir) {
-                Match::None => None,
-                Match::Ignore(_) => Some(true),
-                Match::Whitelist(_) => Some(false),
-            });
+            let decided =
+                rules.chain([(0, &self.defaults)]).find_map(|(from, rules)| match rules.matched(below(from), is_dir) {
+                    Match::None => None,
+                    Match::Ignore(_) => Some(true),
+                    Match::Whitelist(_) => Some(false),
+                });
             decided == Some(true)
         })
     }
@@ -137,8 +138,18 @@ mod tests {
     fn programs_leftovers_are_ignored_by_default_and_documents_are_not() {
         let rules = Ignore::new();
         for path in [
-            ".a.txt.swp", "d/.a.swo", ".a.txt.un~", "4913", "d/.notes.md.kate-swp", ".#a", "#a#", "d/film.mkv.part",
-            "x.crdownload", ".~lock.brief.odt#", "d/e/.goutputstream-AB12", "film.part/inside",
+            ".a.txt.swp",
+            "d/.a.swo",
+            ".a.txt.un~",
+            "4913",
+            "d/.notes.md.kate-swp",
+            ".#a",
+            "#a#",
+            "d/film.mkv.part",
+            "x.crdownload",
+            ".~lock.brief.odt#",
+            "d/e/.goutputstream-AB12",
+            "film.part/inside",
         ] {
             assert!(ignored(&rules, path), "{path}");
         }

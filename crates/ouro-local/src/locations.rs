@@ -122,7 +122,9 @@ impl Locations {
     /// # Errors
     /// What SQLite says.
     pub fn count(&self) -> Result<u64, LocalError> {
-        self.database.run(|db| db.query_row("SELECT count(*) FROM location", [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned)))
+        self.database.run(|db| {
+            db.query_row("SELECT count(*) FROM location", [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
+        })
     }
 
     /// The database as bytes, for a simulated crash: [`DatabaseAt::Image`].

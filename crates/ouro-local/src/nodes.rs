@@ -68,7 +68,8 @@ impl NodeStore {
     /// # Errors
     /// What SQLite says.
     pub fn count(&self) -> Result<u64, LocalError> {
-        self.database.run(|db| db.query_row("SELECT count(*) FROM node", [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned)))
+        self.database
+            .run(|db| db.query_row("SELECT count(*) FROM node", [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned)))
     }
 
     /// Removes all nodes but these, in batches; returns how many went.

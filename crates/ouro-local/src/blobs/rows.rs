@@ -37,10 +37,13 @@ pub(super) struct Rows {
     batch: Mutex<Batch>,
 }
 
+/// A blob that is not in the database yet: length, use stamp, and the bytes if small.
+type New = (u64, i64, Option<Arc<[u8]>>);
+
 /// What is not in the database yet.
 struct Batch {
-    /// New blobs: length, use stamp, and the bytes if small.
-    new: BTreeMap<BlobId, (u64, i64, Option<Arc<[u8]>>)>,
+    /// New blobs.
+    new: BTreeMap<BlobId, New>,
     /// New use stamps of blobs that are in the database.
     touched: BTreeMap<BlobId, i64>,
     /// Bytes of small blobs in `new`.
@@ -64,7 +67,14 @@ impl Rows {
     pub(super) fn open(at: DatabaseAt) -> Result<(Rows, bool), LocalError> {
         let (database, rebuilt) = Rebuildable::open(at, LAYOUT, false)?;
         let (clock, total) = database.run(|db| sums(db))?;
-        let batch = Batch { new: BTreeMap::new(), touched: BTreeMap::new(), bytes: 0, clock, total, rebuilds: database.rebuilds() };
+        let batch = Batch {
+            new: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            bytes: 0,
+            clock,
+            total,
+            rebuilds: database.rebuilds(),
+        };
         Ok((Rows { database, batch: Mutex::new(batch) }, rebuilt))
     }
 

@@ -11,7 +11,12 @@ fn id_of(bytes: &[u8]) -> BlobId {
 }
 
 fn options(bytes_max: u64) -> BlobsOptions {
-    BlobsOptions { bytes_max, free_bytes_min: 0, verify: Arc::new(|id, bytes| id_of(bytes) == *id), keep: Arc::new(|_| false) }
+    BlobsOptions {
+        bytes_max,
+        free_bytes_min: 0,
+        verify: Arc::new(|id, bytes| id_of(bytes) == *id),
+        keep: Arc::new(|_| false),
+    }
 }
 
 fn blob(n: u32, len: usize) -> (BlobId, Vec<u8>) {
@@ -43,7 +48,8 @@ impl Place {
 #[test]
 fn blobs_large_and_small_are_read_whole_and_in_parts_before_and_after_reopening() {
     let place = Place::new();
-    let all: Vec<_> = [1, SMALL, SMALL_BYTES_MAX, SMALL_BYTES_MAX + 1, LARGE].into_iter().map(|len| blob(7, len)).collect();
+    let all: Vec<_> =
+        [1, SMALL, SMALL_BYTES_MAX, SMALL_BYTES_MAX + 1, LARGE].into_iter().map(|len| blob(7, len)).collect();
     let blobs = place.open(options(u64::MAX));
     for (id, bytes) in &all {
         assert_eq!(blobs.get(id).unwrap(), None);

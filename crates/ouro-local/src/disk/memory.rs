@@ -124,7 +124,12 @@ impl MemoryDisk {
     }
 
     fn node(&self, path: &str) -> io::Result<Node> {
-        self.shared.lock().names.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, path.to_owned()))
+        self.shared
+            .lock()
+            .names
+            .get(path)
+            .cloned()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, path.to_owned()))
     }
 
     fn file(&self, node: Node) -> Arc<dyn DiskFile> {

@@ -6,6 +6,9 @@
 mod memory;
 mod real;
 
+#[cfg(test)]
+mod tests;
+
 pub use memory::MemoryDisk;
 pub use real::RealDisk;
 
@@ -117,20 +120,28 @@ pub trait Disk: Send + Sync + 'static {
 pub(crate) struct Handles {
     disk: Arc<dyn Disk>,
     max: usize,
-    open: Mutex<(u64, HashMap<String, (u64, Arc<dyn DiskFile>)>)>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    /// The last use stamp given.
+    clock: u64,
+    /// With the stamp of the last use.
+    files: HashMap<String, (u64, Arc<dyn DiskFile>)>,
 }
 
 impl Handles {
     pub(crate) fn new(disk: Arc<dyn Disk>, max: usize) -> Handles {
-        Handles { disk, max, open: Mutex::new((0, HashMap::new())) }
+        Handles { disk, max, open: Mutex::default() }
     }
 
     /// Opens an existing file, or gives the open one.
     pub(crate) fn get(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut open = self.open.lock();
-        open.0 += 1;
-        let now = open.0;
-        if let Some((used, file)) = open.1.get_mut(path) {
+        open.clock += 1;
+        let now = open.clock;
+        if let Some((used, file)) = open.files.get_mut(path) {
             *used = now;
             return Ok(file.clone());
         }
@@ -143,17 +154,20 @@ impl Handles {
     /// Remembers a file that was just made.
     pub(crate) fn put(&self, path: &str, file: Arc<dyn DiskFile>) {
         let mut open = self.open.lock();
-        open.0 += 1;
-        let now = open.0;
-        open.1.insert(path.to_owned(), (now, file));
-        while open.1.len() > self.max {
+        open.clock += 1;
+        let now = open.clock;
+        open.files.insert(path.to_owned(), (now, file));
+        while open.files.len() > self.max {
             // Use stamps are unique, so the order of the map decides nothing.
-            let Some(oldest) = open.1.iter().min_by_key(|(_, (used, _))| *used).map(|(path, _)| path.clone()) else { break };
-            open.1.remove(&oldest);
+            let Some(oldest) = open.files.iter().min_by_key(|(_, (used, _))| *used).map(|(path, _)| path.clone())
+            else {
+                break;
+            };
+            open.files.remove(&oldest);
         }
     }
 
     pub(crate) fn forget(&self, path: &str) {
-        self.open.lock().1.remove(path);
+        self.open.lock().files.remove(path);
     }
 }

@@ -83,7 +83,7 @@ mod tests {
             from in 0u64..60, len in 0u64..40,
         ) {
             let mut extents = Extents::default();
-            let mut model = vec![false; 100];
+            let mut model = [false; 100];
             for (add, start, len) in steps {
                 if add { extents.insert(start..start + len) } else { extents.remove(start..start + len) }
                 model[start as usize..(start + len) as usize].fill(add);

@@ -128,8 +128,13 @@ impl Layers {
         let key = (generation, file);
         let mut layer = Layer::new(path_of(key), base_size);
         let mut table = self.table.lock();
-        // The name is in use again: a new file empties what an older layer left there.
-        table.graves.retain(|(_, path)| *path != path_of(key));
+        // The name is in use again. Until the older layer's removal is durable a power cut may bring its row back, and its file must
+        // still be what that row says: so wait. A ledger that failed stops the box by itself.
+        let path = path_of(key);
+        let older = table.graves.extract_if(.., |(_, grave)| *grave == path).map(|(ticket, _)| ticket).max();
+        if let Some(ticket) = older.filter(|ticket| !self.ledger.is_durable(*ticket)) {
+            let _ = self.ledger.flush(ticket, true);
+        }
         let old = table.layers.remove(&key);
         if let Some(old) = old {
             let old = old.lock();

@@ -262,6 +262,51 @@ fn a_dirty_file_that_cannot_be_synced_stops_the_journal_with_the_reason() {
 }
 
 #[test]
+fn a_layer_on_a_real_disk_is_there_again_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let data: Vec<u8> = (0..300_000u32).map(|i| (i % 249) as u8).collect();
+    let open = || {
+        let disk = Arc::new(crate::disk::RealDisk::new(dir.path()).unwrap());
+        let ledger = Arc::new(Ledger::open(&dir.path().join("box.db"), Mode::Inline).unwrap());
+        (Layers::open(disk, ledger.clone()).unwrap(), ledger)
+    };
+    {
+        let (layers, ledger) = open();
+        layers.begin(FILE, 1, 0);
+        layers.write(FILE, 1, 5_000_000_000, &data).unwrap();
+        layers.punch(FILE, 1, 5_000_100_000, 50_000).unwrap();
+        let ticket = ledger.submit(layers.unit(FILE, 1).unwrap());
+        ledger.flush(ticket, true).unwrap();
+    }
+    let (layers, _ledger) = open();
+    let mut buf = vec![1; 400_000];
+    let parts = layers.read(FILE, 1, 4_999_900_000, &mut buf).unwrap();
+    assert_eq!(
+        parts.iter().map(|(_, held)| *held).collect::<Vec<_>>(),
+        [Held::Zeros, Held::Data, Held::Zeros, Held::Data]
+    );
+    assert_eq!(parts.last().map(|(range, _)| range.end), Some(5_000_300_000));
+    let mut expected = data.clone();
+    expected[100_000..150_000].fill(0);
+    assert!(buf[..100_000].iter().all(|b| *b == 0) && buf[100_000..] == expected);
+}
+
+#[test]
+fn a_layer_begun_anew_leaves_the_older_one_whole_for_a_power_cut() {
+    let device = fresh();
+    device.layers.begin(FILE, 1, 0);
+    device.layers.write(FILE, 1, 0, &[1; 70_000]).unwrap();
+    device.journal(FILE, 1);
+    device.save();
+    let ticket = device.ledger.submit(device.layers.removal(FILE, 1).unwrap());
+    device.layers.drop_file(FILE, 1, ticket).unwrap();
+    device.layers.begin(FILE, 1, 0);
+    device.layers.write(FILE, 1, 0, &[2; 80_000]).unwrap();
+    let device = device.power_cut(&mut || true);
+    assert!(!device.layers.contains(FILE, 1).unwrap(), "the old one went before its file was emptied");
+}
+
+#[test]
 fn many_dirty_files_in_a_group_are_durable_with_it() {
     let device = fresh();
     for n in 0..3 * SYNC_FILES_MAX as u64 {

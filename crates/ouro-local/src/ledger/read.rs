@@ -131,7 +131,9 @@ impl Ledger {
         }
         self.query(|db| {
             db.prepare_cached("SELECT bytes FROM small WHERE generation = ?1 AND file = ?2")?
-                .query_row(params![generation.cast_signed(), file.0.cast_signed()], |row| Ok(Arc::from(row.get_ref(0)?.as_blob()?)))
+                .query_row(params![generation.cast_signed(), file.0.cast_signed()], |row| {
+                    Ok(Arc::from(row.get_ref(0)?.as_blob()?))
+                })
                 .optional()
         })
     }
@@ -185,9 +187,11 @@ impl Ledger {
     pub fn records_after(&self, device: DeviceNo, seq: Seq, limit: usize) -> Result<Vec<RecordRow>, LedgerError> {
         self.flush(self.last(), false)?;
         self.query(|db| {
-            db.prepare_cached("SELECT device, seq, hlc, bytes FROM record WHERE device = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")?
-                .query_map(params![device.0, seq.0.cast_signed(), limit.cast_signed() as i64], record_row)?
-                .collect()
+            db.prepare_cached(
+                "SELECT device, seq, hlc, bytes FROM record WHERE device = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+            )?
+            .query_map(params![device.0, seq.0.cast_signed(), limit.cast_signed() as i64], record_row)?
+            .collect()
         })
     }
 
@@ -249,5 +253,10 @@ fn layer_state(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<LayerStat
 }
 
 fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
-    Ok(RecordRow { device: DeviceNo(row.get(0)?), seq: Seq(number(row, 1)?), hlc: schema::hlc_of(row.get(2)?), bytes: row.get(3)? })
+    Ok(RecordRow {
+        device: DeviceNo(row.get(0)?),
+        seq: Seq(number(row, 1)?),
+        hlc: schema::hlc_of(row.get(2)?),
+        bytes: row.get(3)?,
+    })
 }

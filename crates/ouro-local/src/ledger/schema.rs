@@ -35,7 +35,10 @@ pub(super) fn open(at: &DatabaseAt, name: &str) -> Result<Connection, LedgerErro
         return Err(LedgerError::Newer { name: name.to_owned(), found, known: LAYOUT.version });
     }
     if found < LAYOUT.version {
-        return Err(LedgerError::Damaged { name: name.to_owned(), reason: "has tables that are not a ledger's".to_owned() });
+        return Err(LedgerError::Damaged {
+            name: name.to_owned(),
+            reason: "has tables that are not a ledger's".to_owned(),
+        });
     }
     Ok(connection)
 }
@@ -68,14 +71,18 @@ pub(super) fn apply(group: &Transaction<'_>, write: &Write) -> rusqlite::Result<
         Write::Pending { generation, file, delta } => {
             let (generation, file) = (generation.cast_signed(), file.0.cast_signed());
             match delta {
-                Some(delta) => run("INSERT OR REPLACE INTO pending VALUES (?1, ?2, ?3)", params![generation, file, delta]),
+                Some(delta) => {
+                    run("INSERT OR REPLACE INTO pending VALUES (?1, ?2, ?3)", params![generation, file, delta])
+                }
                 None => run("DELETE FROM pending WHERE generation = ?1 AND file = ?2", params![generation, file]),
             }
         }
         Write::Small { file, generation, bytes } => {
             let (generation, file) = (generation.cast_signed(), file.0.cast_signed());
             match bytes {
-                Some(bytes) => run("INSERT OR REPLACE INTO small VALUES (?1, ?2, ?3)", params![generation, file, &bytes[..]]),
+                Some(bytes) => {
+                    run("INSERT OR REPLACE INTO small VALUES (?1, ?2, ?3)", params![generation, file, &bytes[..]])
+                }
                 None => run("DELETE FROM small WHERE generation = ?1 AND file = ?2", params![generation, file]),
             }
         }
@@ -84,7 +91,13 @@ pub(super) fn apply(group: &Transaction<'_>, write: &Write) -> rusqlite::Result<
             match state {
                 Some(state) => run(
                     "INSERT OR REPLACE INTO layer VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![generation, file, state.size.cast_signed(), state.base_limit.cast_signed(), encode_extents(state)],
+                    params![
+                        generation,
+                        file,
+                        state.size.cast_signed(),
+                        state.base_limit.cast_signed(),
+                        encode_extents(state)
+                    ],
                 ),
                 None => run("DELETE FROM layer WHERE generation = ?1 AND file = ?2", params![generation, file]),
             }
@@ -96,7 +109,10 @@ pub(super) fn apply(group: &Transaction<'_>, write: &Write) -> rusqlite::Result<
         Write::Record { device, seq, hlc, bytes } => {
             let (device, seq) = (device.0, seq.0.cast_signed());
             match bytes {
-                Some(bytes) => run("INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3, ?4)", params![device, seq, hlc_key(*hlc), bytes]),
+                Some(bytes) => run(
+                    "INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3, ?4)",
+                    params![device, seq, hlc_key(*hlc), bytes],
+                ),
                 None => run("DELETE FROM record WHERE device = ?1 AND seq = ?2", params![device, seq]),
             }
         }

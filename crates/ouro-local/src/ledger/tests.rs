@@ -133,7 +133,11 @@ fn units_of_many_threads_are_all_written_each_thread_in_its_order() {
             let ledger = &ledger;
             scope.spawn(move || {
                 for n in 1..=300u64 {
-                    let ticket = ledger.submit(vec![Write::Pending { generation: thread, file: FileId(1), delta: Some(n.to_le_bytes().into()) }]);
+                    let ticket = ledger.submit(vec![Write::Pending {
+                        generation: thread,
+                        file: FileId(1),
+                        delta: Some(n.to_le_bytes().into()),
+                    }]);
                     if n % 100 == 0 {
                         ledger.flush(ticket, true).unwrap();
                         assert!(ledger.flushed(ticket) && ledger.is_durable(ticket));
@@ -230,10 +234,20 @@ fn what_was_submitted_is_read_before_it_is_written() {
 #[test]
 fn records_are_found_by_log_and_by_time() {
     let ledger = Ledger::open_in_memory(None, Mode::Inline).unwrap();
-    let record = |device: u32, seq: u64, hlc: u64| RecordRow { device: DeviceNo(device), seq: Seq(seq), hlc: Hlc(hlc), bytes: vec![seq as u8] };
+    let record = |device: u32, seq: u64, hlc: u64| RecordRow {
+        device: DeviceNo(device),
+        seq: Seq(seq),
+        hlc: Hlc(hlc),
+        bytes: vec![seq as u8],
+    };
     let rows = [record(1, 1, 10), record(1, 2, 30), record(1, 3, u64::MAX), record(2, 1, 20), record(2, 2, 30)];
     for row in &rows {
-        ledger.submit(vec![Write::Record { device: row.device, seq: row.seq, hlc: row.hlc, bytes: Some(row.bytes.clone()) }]);
+        ledger.submit(vec![Write::Record {
+            device: row.device,
+            seq: row.seq,
+            hlc: row.hlc,
+            bytes: Some(row.bytes.clone()),
+        }]);
     }
     assert_eq!(ledger.record(DeviceNo(1), Seq(2)).unwrap().as_ref(), Some(&rows[1]));
     assert_eq!(ledger.records_after(DeviceNo(1), Seq(1), 10).unwrap(), rows[1..3]);

@@ -325,12 +325,8 @@ pub(super) fn writer_loop(shared: &Shared) {
     }
     queue.running = true;
     loop {
-        if queue.failure.is_some() {
-            if queue.ending {
-                break;
-            }
-            shared.work.wait(&mut queue);
-        } else if queue.units.is_empty() && queue.want_durable <= queue.durable {
+        let idle = queue.units.is_empty() && queue.want_durable <= queue.durable;
+        if idle || queue.failure.is_some() {
             if queue.ending {
                 break;
             }
