@@ -46,7 +46,7 @@ impl Default for ChunkerParams {
 impl ChunkerParams {
     /// Whether the chunker can work with these: even, in order, within what its tables were made for.
     pub(crate) fn is_valid(&self) -> bool {
-        let even = self.min % 2 == 0 && self.max % 2 == 0;
+        let even = self.min.is_multiple_of(2) && self.max.is_multiple_of(2);
         let ordered = self.min <= self.average && self.average <= self.max;
         even && ordered
             && self.min >= 64

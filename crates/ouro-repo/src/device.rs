@@ -188,9 +188,12 @@ impl Repository {
         what: Sealed,
         id: DeviceId,
     ) -> Result<Option<Vec<u8>>, RepoError> {
-        let Some((bytes, _)) = self.read_object(name, kind).await? else {
+        let Some((bytes, lengths)) = self.read_object(name, kind).await? else {
             return Ok(None);
         };
+        if lengths.part as usize != bytes.len() - HEADER_BYTES {
+            return Err(RepoError::corrupt(name, "lengths do not fit"));
+        }
         let opened = self.keys().open(what, &id.0, &bytes[HEADER_BYTES..]);
         let frame = opened.map_err(|_| RepoError::corrupt(name, "the seal is broken"))?;
         Ok(Some(frame::expand(&frame).map_err(|error| RepoError::malformed(name, error))?))

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered, Stream, StreamExt};
+use ouro_core::codec::encode_block_list;
 use ouro_core::content::{BlobRef, CHUNKS_IN_ENTRY_MAX, Content, INLINE_BYTES_MAX, Locator};
 use ouro_core::id::{BlobId, PackId};
 use parking_lot::RwLock;
@@ -49,6 +50,9 @@ pub struct Source {
 pub trait Known: Send + Sync + 'static {
     /// Where a blob lies.
     fn locate(&self, blob: &BlobId) -> Option<Locator>;
+
+    /// The plain bytes of a blob pass by, stored before or not: a cache may keep them.
+    fn passing(&self, _blob: &BlobId, _plain: &[u8]) {}
 }
 
 /// Why a sink refuses.
@@ -151,7 +155,7 @@ impl Pipeline {
             .buffered(self.options.workers.max(1) + 1)
             .fuse();
         futures::pin_mut!(units);
-        let mut assembly = Assembly::new(&self.repo, self.options.effort, placed, sink);
+        let mut assembly = Assembly::new(self, placed, sink);
         loop {
             if assembly.uploads.len() >= self.options.uploads.max(1) {
                 assembly.await_upload().await?;
@@ -282,7 +286,7 @@ struct Produced {
     end: Option<io::Result<()>>,
 }
 
-/// Blobs in packs of this run that are not published yet, each with the number of its pack.
+/// Blobs in packs of this run that are not published, or were published only just now, each with the number of its pack.
 type Placed = Arc<RwLock<HashMap<BlobId, (BlobRef, u64)>>>;
 
 #[derive(Clone)]
@@ -344,10 +348,11 @@ impl Worker {
 
     fn piece(&self, chunk: &[u8], sealer: &mut Sealer, sealed: &mut HashSet<BlobId>) -> Result<Piece, RepoError> {
         let (id, len) = (self.repo.blob_id(chunk), chunk.len() as u32);
+        self.known.passing(&id, chunk);
         if sealed.contains(&id) {
             return Ok(Piece::Again(id, len));
         }
-        // First what is on its way, then what is known: a pack moves from the first to the second when it is published.
+        // First what is on its way, then what is known: blobs come to the second before they leave the first.
         if let Some((blob, pack)) = self.placed.read().get(&id) {
             return Ok(Piece::Known(*blob, pack + 1));
         }
@@ -378,10 +383,17 @@ struct Waiting {
 /// Puts what the workers give into packs, uploads these, and tells the sink.
 struct Assembly<'a> {
     repo: &'a Repository,
+    known: &'a dyn Known,
     effort: Effort,
     sink: &'a mut dyn Sink,
     packer: Packer,
     placed: Placed,
+    /// How many units may have been in work when a pack was published.
+    units_ahead: u64,
+    /// Units put into packs so far.
+    units: u64,
+    /// Blobs of published packs, with the number of units after which nobody who looked before they were placed is left.
+    retired: VecDeque<(u64, Vec<BlobId>)>,
     /// Blobs of the last unit and their places, for [`Piece::Again`].
     unit: HashMap<BlobId, (BlobRef, u64)>,
     current: Current,
@@ -397,13 +409,18 @@ struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn new(repo: &'a Repository, effort: Effort, placed: Placed, sink: &'a mut dyn Sink) -> Assembly<'a> {
+    fn new(pipeline: &'a Pipeline, placed: Placed, sink: &'a mut dyn Sink) -> Assembly<'a> {
+        let effort = pipeline.options.effort;
         Assembly {
-            repo,
+            repo: &pipeline.repo,
+            known: pipeline.known.as_ref(),
             effort,
             sink,
-            packer: repo.packer_with(effort),
+            packer: pipeline.repo.packer_with(effort),
             placed,
+            units_ahead: pipeline.options.workers.max(1) as u64 + 2,
+            units: 0,
+            retired: VecDeque::new(),
             unit: HashMap::new(),
             current: Current::default(),
             waiting: VecDeque::new(),
@@ -417,6 +434,13 @@ impl<'a> Assembly<'a> {
 
     fn place(&mut self, unit: Vec<Produced>) -> Result<(), RepoError> {
         self.unit.clear();
+        self.units += 1;
+        while let Some((_, blobs)) = self.retired.pop_front_if(|(until, _)| *until < self.units) {
+            let mut placed = self.placed.write();
+            for id in &blobs {
+                placed.remove(id);
+            }
+        }
         for produced in unit {
             for piece in produced.pieces {
                 self.place_piece(piece)?;
@@ -491,8 +515,7 @@ impl<'a> Assembly<'a> {
             (Ok(()), None) if source.chunks.len() <= CHUNKS_IN_ENTRY_MAX => Ok(Content::Chunks(source.chunks.into())),
             (Ok(()), None) => {
                 let size = source.chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
-                let sealed = Sealer::new(self.repo.clone(), self.effort).seal_list(&source.chunks)?;
-                let (list, packs_needed) = self.add(&sealed)?;
+                let (list, packs_needed) = self.place_list(&source.chunks)?;
                 source.packs_needed = source.packs_needed.max(packs_needed);
                 Ok(Content::BlockList { list, size })
             }
@@ -503,6 +526,20 @@ impl<'a> Assembly<'a> {
         }
         self.waiting.push_back(Waiting { tag, content, packs_needed: source.packs_needed });
         Ok(())
+    }
+
+    /// Stores the list of a large file's chunks, unless it is stored.
+    fn place_list(&mut self, chunks: &[BlobRef]) -> Result<(BlobRef, u64), RepoError> {
+        let sealed = Sealer::new(self.repo.clone(), self.effort).seal_list(chunks)?;
+        self.known.passing(&sealed.id, &encode_block_list(chunks));
+        let placed = self.placed.read().get(&sealed.id).copied();
+        if let Some((list, pack)) = placed {
+            return Ok((list, pack + 1));
+        }
+        match self.known.locate(&sealed.id) {
+            Some(at) => Ok((BlobRef { id: sealed.id, len: sealed.len, at: Some(at) }, 0)),
+            None => self.add(&sealed),
+        }
     }
 
     async fn await_upload(&mut self) -> Result<(), RepoError> {
@@ -516,11 +553,8 @@ impl<'a> Assembly<'a> {
         self.totals.packs += 1;
         self.totals.bytes_uploaded += pack.bytes.len() as u64;
         self.sink.packed(pack.id, &pack.blobs).map_err(|source| RepoError::Sink { source })?;
-        let mut placed = self.placed.write();
-        for blob in &pack.blobs {
-            placed.remove(&blob.id);
-        }
-        drop(placed);
+        let blobs = pack.blobs.iter().map(|blob| blob.id).collect();
+        self.retired.push_back((self.units + self.units_ahead, blobs));
         self.done_early.insert(number);
         while self.done_early.remove(&self.packs_done) {
             self.packs_done += 1;

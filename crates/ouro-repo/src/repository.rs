@@ -254,6 +254,11 @@ impl Repository {
         self.inner.devices.write().insert(no, id);
     }
 
+    /// Every device learnt, by number.
+    pub fn known_devices(&self) -> Vec<(DeviceNo, DeviceId)> {
+        self.inner.devices.read().iter().map(|(no, id)| (*no, *id)).collect()
+    }
+
     /// The device that has a number.
     ///
     /// # Errors

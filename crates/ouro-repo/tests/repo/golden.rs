@@ -1,0 +1,111 @@
+//! Golden files: every kind of object as it stands on the remote. A change of any of these bytes is a change of the format.
+//!
+//! `OUROBOX_WRITE_GOLDEN=1 cargo test -p ouro-repo golden` writes them anew.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use ouro_core::id::{DeviceNo, RecordHash, Seq};
+use ouro_repo::{Announcement, Body, DeviceInfo, Hint, Repository, Secret};
+use ouro_testkit::MemoryStore;
+
+use crate::support::{DEVICE, NUMBER, new_repo, passphrase, ports, record_with_inline};
+
+fn folder(encrypted: bool) -> PathBuf {
+    let kind = if encrypted { "encrypted" } else { "plain" };
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(kind)
+}
+
+/// A repository with one object of every kind.
+fn write_everything(encrypted: bool) -> (std::sync::Arc<MemoryStore>, Repository) {
+    let (store, repo) = new_repo(encrypted);
+    let info = DeviceInfo { id: DEVICE, number: NUMBER, name: "kitchen".into(), created_ms: 1_800_000_000_000 };
+    block_on(repo.register_device(&info)).unwrap();
+    let mut packer = repo.packer();
+    packer.add(b"a blob that is stored as it is").unwrap();
+    packer.add(&b"a blob that compresses. ".repeat(50)).unwrap();
+    let pack = packer.finish().unwrap().unwrap();
+    block_on(repo.publish_pack(&pack)).unwrap();
+    let (nodes, root) = crate::nodes::tree(&repo, 3);
+    let root = block_on(repo.write_nodes(nodes)).unwrap().locate(root);
+    let (mut first, blob, plain) = record_with_inline(&repo, 1);
+    first.message = "first".into();
+    let sealed = repo.seal_record(&first, &[(blob.id, plain)]).unwrap();
+    block_on(repo.publish_record(NUMBER, DEVICE, Seq(1), sealed.bytes)).unwrap();
+    let checkpoint = Announcement { root: Some(root), covers: vec![(NUMBER, Seq(1))], digest: 77 };
+    let mut second = crate::support::record(2, Body::Checkpoint(checkpoint.clone()));
+    second.previous = Some(sealed.hash);
+    second.parents = vec![(NUMBER, Seq(1), sealed.hash), (DeviceNo(8), Seq(300), RecordHash([8; 32]))];
+    let third = crate::support::record(3, Body::DeltaBlobs(pack.blobs.clone()));
+    for record in [second, third] {
+        let sealed = repo.seal_record(&record, &[]).unwrap();
+        block_on(repo.publish_record(NUMBER, DEVICE, record.seq, sealed.bytes)).unwrap();
+    }
+    let hint = Hint { device: DEVICE, seq: Seq(3), checkpoint: Some(checkpoint), acknowledged: 0, written_ms: 9 };
+    block_on(repo.write_hint(&hint)).unwrap();
+    (store, repo)
+}
+
+fn hex(bytes: &Bytes) -> String {
+    let mut lines = String::new();
+    for line in bytes.chunks(32) {
+        line.iter().for_each(|byte| lines += &format!("{byte:02x}"));
+        lines.push('\n');
+    }
+    lines
+}
+
+#[test]
+fn every_object_is_written_as_the_golden_files_say() {
+    for encrypted in [true, false] {
+        let (store, _) = write_everything(encrypted);
+        let mut names = Vec::new();
+        for (name, bytes) in store.snapshot() {
+            let file = format!("{}.hex", name.replace('/', "_"));
+            let path = folder(encrypted).join(&file);
+            names.push(file);
+            if std::env::var_os("OUROBOX_WRITE_GOLDEN").is_some() {
+                std::fs::create_dir_all(folder(encrypted)).unwrap();
+                std::fs::write(&path, hex(&bytes)).unwrap();
+            }
+            let golden = std::fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(hex(&bytes), golden, "{name} differs from its golden file");
+        }
+        let mut there: Vec<String> = std::fs::read_dir(folder(encrypted))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        there.sort();
+        names.sort();
+        assert_eq!(names, there, "golden files without an object");
+    }
+}
+
+#[test]
+fn the_golden_files_are_read() {
+    for encrypted in [true, false] {
+        let (written, _) = write_everything(encrypted);
+        let store = std::sync::Arc::new(MemoryStore::new());
+        for name in written.snapshot().keys() {
+            let path = folder(encrypted).join(format!("{}.hex", name.replace('/', "_")));
+            let text: String = std::fs::read_to_string(path).unwrap().split_whitespace().collect();
+            let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+            let bytes: Vec<u8> = text.as_bytes().chunks(2).map(digits).collect();
+            block_on(ouro_remote::Store::publish(store.as_ref(), name, bytes.into())).unwrap();
+        }
+        let secret = if encrypted { passphrase("open sesame") } else { Secret::None };
+        let repo = block_on(Repository::open(store, ports(9), &secret)).unwrap();
+        assert_eq!(block_on(repo.devices()).unwrap()[0].name, "kitchen");
+        assert_eq!(block_on(repo.hints()).unwrap()[0].seq, Seq(3));
+        let (first, hash, inline) = block_on(repo.read_record(DEVICE, Seq(1))).unwrap().unwrap();
+        assert_eq!((first.message.as_str(), inline.len()), ("first", 1));
+        let (second, ..) = block_on(repo.read_record(DEVICE, Seq(2))).unwrap().unwrap();
+        assert_eq!(second.previous, Some(hash));
+        let Body::Checkpoint(Announcement { root: Some(root), .. }) = second.body else { panic!("no checkpoint") };
+        assert_eq!(block_on(repo.fetch_top(&root)).unwrap().len(), 1);
+        let (third, ..) = block_on(repo.read_record(DEVICE, Seq(3))).unwrap().unwrap();
+        let Body::DeltaBlobs(blobs) = third.body else { panic!("no blobs") };
+        assert_eq!(block_on(repo.fetch_blob(&blobs[0])).unwrap().as_ref(), b"a blob that is stored as it is");
+    }
+}

@@ -1,0 +1,158 @@
+//! Making and opening repositories; devices and hints.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use ouro_core::id::{DeviceId, DeviceNo, Seq};
+use ouro_remote::Store;
+use ouro_repo::{Announcement, DeviceInfo, Hint, InitOptions, RepoError, Repository, Secret};
+use ouro_testkit::MemoryStore;
+
+use crate::support::{DEVICE, NUMBER, new_repo, options, passphrase, ports};
+
+fn open(store: &Arc<MemoryStore>, secret: &Secret) -> Result<Repository, RepoError> {
+    block_on(Repository::open(store.clone(), ports(2), secret))
+}
+
+fn init(store: &Arc<MemoryStore>, secret: &Secret) -> Result<Repository, RepoError> {
+    block_on(Repository::init(store.clone(), ports(3), secret, options()))
+}
+
+fn put(store: &MemoryStore, name: &str, bytes: &[u8]) {
+    block_on(store.overwrite(name, Bytes::copy_from_slice(bytes))).unwrap();
+}
+
+#[test]
+fn what_was_made_opens_with_the_same_keys() {
+    for encrypted in [true, false] {
+        let (store, made) = new_repo(encrypted);
+        let secret = if encrypted { passphrase("open sesame") } else { Secret::None };
+        let opened = open(&store, &secret).unwrap();
+        assert_eq!(opened.id(), made.id());
+        assert_eq!(opened.config(), made.config());
+        assert_eq!(opened.blob_id(b"x"), made.blob_id(b"x"));
+        assert_eq!(opened.tree_params(), made.tree_params());
+    }
+}
+
+#[test]
+fn a_wrong_passphrase_a_missing_one_and_one_too_many_are_told_apart() {
+    let (store, _) = new_repo(true);
+    assert!(matches!(open(&store, &passphrase("open")), Err(RepoError::WrongPassphrase)));
+    assert!(matches!(open(&store, &Secret::None), Err(RepoError::EncryptedNeedsPassphrase)));
+    let (store, _) = new_repo(false);
+    assert!(matches!(open(&store, &passphrase("x")), Err(RepoError::UnencryptedButPassphraseGiven)));
+}
+
+#[test]
+fn an_empty_place_and_a_strangers_file_are_no_repository() {
+    let store = Arc::new(MemoryStore::new());
+    assert!(matches!(open(&store, &Secret::None), Err(RepoError::NotARepository)));
+    put(&store, "ourobox.json", b"<html>");
+    assert!(matches!(open(&store, &Secret::None), Err(RepoError::NotARepository)));
+    put(&store, "ourobox.json", br#"{"format":"ourobox","version":9}"#);
+    assert!(matches!(open(&store, &Secret::None), Err(RepoError::NewerFormat { found: 9, .. })));
+}
+
+#[test]
+fn init_refuses_a_place_that_holds_anything_and_writes_nothing_there() {
+    let (store, made) = new_repo(true);
+    let before = store.snapshot();
+    let again = init(&store, &Secret::None);
+    assert!(matches!(again, Err(RepoError::AlreadyRepository { id: Some(id) }) if id == made.id()));
+    assert_eq!(store.snapshot(), before);
+    let store = Arc::new(MemoryStore::new());
+    put(&store, "holiday.jpg", b"x");
+    assert!(matches!(init(&store, &Secret::None), Err(RepoError::NotEmpty { found }) if found == "holiday.jpg"));
+    assert_eq!(store.snapshot().len(), 1);
+}
+
+#[test]
+fn an_interrupted_init_can_be_repeated() {
+    let (complete, _) = new_repo(true);
+    let interrupted = Arc::new(MemoryStore::new());
+    for (name, bytes) in complete.snapshot().iter().filter(|(name, _)| name.starts_with("keys/")) {
+        put(&interrupted, name, bytes);
+    }
+    assert!(matches!(open(&interrupted, &Secret::None), Err(RepoError::NotARepository)));
+    let made = init(&interrupted, &passphrase("another")).unwrap();
+    assert_eq!(open(&interrupted, &passphrase("another")).unwrap().id(), made.id());
+    assert!(matches!(open(&interrupted, &passphrase("open sesame")), Err(RepoError::WrongPassphrase)));
+}
+
+#[test]
+fn a_second_passphrase_opens_the_same_repository() {
+    let (store, made) = new_repo(true);
+    block_on(made.add_passphrase(&"second".to_owned().into(), options().cost)).unwrap();
+    for text in ["open sesame", "second"] {
+        let opened = open(&store, &passphrase(text)).unwrap();
+        assert_eq!(opened.master_key().unwrap().as_bytes(), made.master_key().unwrap().as_bytes());
+    }
+}
+
+#[test]
+fn a_device_opens_what_it_joined_without_any_request() {
+    for encrypted in [true, false] {
+        let (_, made) = new_repo(encrypted);
+        let store = Arc::new(MemoryStore::new());
+        let (config, key) = (made.config_bytes().clone(), made.master_key().cloned());
+        let opened = Repository::open_with_key(store.clone(), ports(4), config, key).unwrap();
+        assert_eq!(opened.blob_id(b"x"), made.blob_id(b"x"));
+        assert_eq!(store.usage().gets, 0);
+    }
+    let (_, first) = new_repo(true);
+    let second_store = Arc::new(MemoryStore::new());
+    let second = init(&second_store, &passphrase("x")).unwrap();
+    let mixed =
+        Repository::open_with_key(second_store, ports(4), first.config_bytes().clone(), second.master_key().cloned());
+    assert!(matches!(mixed, Err(RepoError::WrongKey)));
+}
+
+#[test]
+fn ordinary_options_take_an_ordinary_passphrase() {
+    let store = Arc::new(MemoryStore::new());
+    let secret = passphrase("correct horse battery staple");
+    block_on(Repository::init(store.clone(), ports(5), &secret, InitOptions::default())).unwrap();
+    open(&store, &secret).unwrap();
+}
+
+fn device(byte: u8, number: u32) -> DeviceInfo {
+    let (id, number) = (DeviceId([byte; 16]), DeviceNo(number));
+    DeviceInfo { id, number, name: format!("laptop {byte}"), created_ms: 1_800_000_000_000 }
+}
+
+#[test]
+fn devices_are_registered_once_and_learnt_by_reading() {
+    let (store, repo) = new_repo(true);
+    for info in [device(2, 20), device(1, 10)] {
+        block_on(repo.register_device(&info)).unwrap();
+        block_on(repo.register_device(&info)).unwrap();
+    }
+    let other = open(&store, &passphrase("open sesame")).unwrap();
+    assert!(matches!(other.device_id(DeviceNo(20)), Err(RepoError::UnknownDevice { .. })));
+    assert_eq!(block_on(other.devices()).unwrap(), [device(1, 10), device(2, 20)]);
+    assert_eq!(other.device_id(DeviceNo(20)).unwrap(), DeviceId([2; 16]));
+    let names: Vec<String> = store.snapshot().into_keys().collect();
+    assert!(names.contains(&format!("devices/{}", "01".repeat(16))), "{names:?}");
+    assert!(!store.snapshot().values().any(|bytes| bytes.windows(6).any(|w| w == b"laptop")));
+}
+
+#[test]
+fn a_hint_is_overwritten_and_a_damaged_one_is_left_out() {
+    let (store, repo) = new_repo(true);
+    let checkpoint = Some(Announcement { root: None, covers: vec![(NUMBER, Seq(3))], digest: 4 });
+    let mut hint = Hint { device: DEVICE, seq: Seq(3), checkpoint, acknowledged: 0, written_ms: 5 };
+    block_on(repo.write_hint(&hint)).unwrap();
+    hint.seq = Seq(9);
+    block_on(repo.write_hint(&hint)).unwrap();
+    let other = Hint { device: DeviceId([1; 16]), checkpoint: None, ..hint.clone() };
+    block_on(repo.write_hint(&other)).unwrap();
+    assert_eq!(block_on(repo.hints()).unwrap(), [other.clone(), hint.clone()]);
+    let name = format!("heads/{DEVICE}");
+    let mut bytes = store.snapshot()[&name].to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    put(&store, &name, &bytes);
+    put(&store, "heads/notes.txt", b"a stranger's");
+    assert_eq!(block_on(repo.hints()).unwrap(), [other]);
+}
