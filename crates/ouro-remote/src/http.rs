@@ -4,7 +4,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_RANGE, HeaderValue, RANGE};
+use http::header::{CACHE_CONTROL, CONTENT_RANGE, DATE, HeaderValue, RANGE};
 use http::{Method, Request, Response, StatusCode};
 use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport};
 
@@ -86,6 +86,9 @@ impl Transport {
             builder = builder.body(body);
         }
         let mut response = builder.send().await.map_err(no_answer)?;
+        if let Some(seconds) = response.headers().get(DATE).and_then(parse_date) {
+            self.meter.dated(seconds);
+        }
         let status = response.status();
         let mut answer = Response::builder().status(status).version(response.version());
         if let Some(headers) = answer.headers_mut() {
@@ -176,6 +179,23 @@ fn parse_range(value: &HeaderValue) -> Option<(u64, u64)> {
     Some((first.parse().ok()?, last.parse().ok()?))
 }
 
+/// Seconds since 1970 of a date like `Sun, 06 Nov 1994 08:49:37 GMT`, the only form servers may send.
+fn parse_date(value: &HeaderValue) -> Option<u64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut parts = value.to_str().ok()?.split(' ').skip(1);
+    let day: u64 = parts.next()?.parse().ok()?;
+    let month = parts.next()?;
+    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
+    let year: u64 = parts.next()?.parse().ok().filter(|year| (1970..10_000).contains(year))?;
+    let mut clock = parts.next()?.split(':').map(|part| part.parse::<u64>().ok().filter(|part| *part < 61));
+    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
+    // Years that begin in March put the leap day at the end: days before a month follow a straight line.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
+    // Days from 0000-03-01 to 1970-01-01.
+    Some(days.checked_sub(719_468)? * 86_400 + hours * 3600 + minutes * 60 + seconds)
+}
+
 fn no_answer(error: reqwest::Error) -> Error {
     let error = error.without_url();
     let failure = if error.is_timeout() {
@@ -206,6 +226,16 @@ mod tests {
         let propfind = Method::from_bytes(b"PROPFIND").unwrap();
         assert_eq!(kind_of(&propfind, None, &depth), Kind::Head);
         assert_eq!(kind_of(&propfind, None, &headers), Kind::List);
+    }
+
+    #[test]
+    fn a_date_becomes_seconds() {
+        let seconds = |text: &'static str| parse_date(&HeaderValue::from_static(text));
+        assert_eq!(seconds("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(seconds("Thu, 29 Feb 2024 12:00:00 GMT"), Some(1_709_208_000));
+        assert_eq!(seconds("Wed, 31 Dec 2025 23:59:59 GMT"), Some(1_767_225_599));
+        assert_eq!(seconds("yesterday"), None);
     }
 
     #[test]

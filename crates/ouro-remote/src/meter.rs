@@ -83,9 +83,20 @@ pub(crate) struct Meter {
     bytes_out: AtomicU64,
     by_prefix: [AtomicU64; 4],
     retries: AtomicU64,
+    /// Seconds since 1970 of the newest answer, as the storage dated it; 0 before the first.
+    dated: AtomicU64,
 }
 
 impl Meter {
+    /// Notes when the storage says it answered.
+    pub(crate) fn dated(&self, seconds: u64) {
+        self.dated.store(seconds, Relaxed);
+    }
+
+    pub(crate) fn last_date(&self) -> Option<u64> {
+        Some(self.dated.load(Relaxed)).filter(|seconds| *seconds > 0)
+    }
+
     pub(crate) fn request(&self, kind: Kind) {
         self.requests[kind as usize].fetch_add(1, Relaxed);
     }

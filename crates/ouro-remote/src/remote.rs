@@ -111,6 +111,12 @@ impl Remote {
         &self.uri
     }
 
+    /// When the newest answer was sent by the storage's own clock, in seconds since 1970; `None` where answers bear no date (folders, SFTP)
+    /// or before the first one. Read it right after a call and compare it with the clock of this device.
+    pub fn storage_time(&self) -> Option<u64> {
+        self.meter.as_ref().and_then(|meter| meter.last_date())
+    }
+
     /// Says what an earlier [`probe`](Self::probe) found, to spare a new one.
     pub fn set_write_once(&self, proven: bool) {
         self.place.set_write_once(proven);

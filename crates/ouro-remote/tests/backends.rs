@@ -296,6 +296,7 @@ async fn a_publish_on_s3_is_one_put_and_a_read_one_get() {
     assert_eq!(counted, [3, 1, 0, 0, 0], "{}", server.log());
     assert_eq!((used.gets, used.puts, used.requests()), (3, 1, 4));
     assert_eq!(used.out_by_prefix.log, 8);
+    assert!(remote.storage_time().unwrap() > 1_700_000_000);
 }
 
 #[tokio::test]
