@@ -159,3 +159,22 @@ async fn a_webdav_server_without_move_gets_the_object_by_put() {
     assert_eq!(verbs, ["PUT", "MOVE", "DELETE", "GET", "PUT"]);
     assert_eq!(asked[4], "PUT /dav/x");
 }
+
+#[tokio::test]
+async fn a_bucket_that_proved_it_says_when_a_name_is_taken() {
+    let script = Script::new(&["412 Taken", "200 OK|data"]);
+    let remote = script.s3();
+    remote.set_write_once(true);
+    remote.publish("log/d/1", DATA).await.unwrap();
+    assert_eq!(script.asked().len(), 2);
+    let script = Script::new(&["412 Taken", "200 OK|other"]);
+    let remote = script.s3();
+    remote.set_write_once(true);
+    assert!(matches!(remote.publish("log/d/1", DATA).await, Err(RemoteError::Taken { .. })));
+    // A write that was cut off is completed.
+    let script = Script::new(&["412 Taken", "200 OK|da", "200 OK"]);
+    let remote = script.s3();
+    remote.set_write_once(true);
+    remote.publish("log/d/1", DATA).await.unwrap();
+    assert_eq!(script.asked().len(), 3);
+}
