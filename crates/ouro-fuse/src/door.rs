@@ -49,7 +49,7 @@ const DIRECTORY_FLAGS: FopenFlags = FopenFlags::FOPEN_CACHE_DIR.union(FopenFlags
 /// Block size of statfs, in bytes.
 const STATFS_BLOCK_BYTES: u32 = 4096;
 
-/// Inodes said to be free: more than any program asks for.
+/// Inodes said to be there and free: more than any program asks for.
 const FREE_FILES: u64 = 1 << 32;
 
 /// The door to one mount.
@@ -332,20 +332,27 @@ impl Filesystem for Door {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let (caller, number, fh) = (caller(request), node(number), handle(fh));
+        let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let put = move |vfs: &Vfs, data: &[u8]| {
+            if from_cache {
+                vfs.write_back(&caller, number, fh, offset, data)
+            } else {
+                vfs.write(&caller, number, fh, offset, data)
+            }
+        };
         // The bytes are copied only if the write must wait for what it is written over.
-        match self.carrier.attempt(|vfs| vfs.write(&caller, number, fh, offset, data)) {
+        match self.carrier.attempt(|vfs| put(vfs, data)) {
             Ok(count) => reply.written(count),
             Err(Stop::Errno(errno)) => reply.error(code(errno)),
             Err(Stop::Wait(wait)) => {
                 let data = data.to_vec();
-                let write = move |vfs: &Vfs| vfs.write(&caller, number, fh, offset, &data);
-                self.carrier.later(caller.pid, wait, reply, write, send_written);
+                self.carrier.later(caller.pid, wait, reply, move |vfs| put(vfs, &data), send_written);
             }
         }
     }
@@ -414,16 +421,7 @@ impl Filesystem for Door {
         let unit = u64::from(STATFS_BLOCK_BYTES);
         let (total, free) = (space.total / unit, space.free / unit);
         let names = ouro_core::name::NAME_BYTES_MAX as u32;
-        reply.statfs(
-            total,
-            free,
-            free,
-            space.files + FREE_FILES,
-            FREE_FILES,
-            STATFS_BLOCK_BYTES,
-            names,
-            STATFS_BLOCK_BYTES,
-        );
+        reply.statfs(total, free, free, FREE_FILES, FREE_FILES, STATFS_BLOCK_BYTES, names, STATFS_BLOCK_BYTES);
     }
 
     fn setxattr(
