@@ -237,7 +237,11 @@ impl Vfs {
         }
     }
 
-    /// Copies a whole sealed file over an empty one of the same box by its index entry: no byte moves. Returns its size.
+    /// Copies a whole sealed file over an empty one of the same box by its index entry: no byte moves. Returns how much of the range asked
+    /// for is there now.
+    ///
+    /// The kernel cuts what it asks for at [`COPY_BYTES_MAX`]: a call that was cut makes the whole copy, and those that go on after it find
+    /// their range done.
     ///
     /// # Errors
     /// [`Errno::NotSupported`] for everything else: the kernel copies then.
@@ -253,40 +257,55 @@ impl Vfs {
         to_offset: u64,
         len: u64,
     ) -> Reply<u64> {
-        let (source, target) = (self.opened(from)?, self.opened(to)?);
-        if !source.0.flags.read || !target.0.flags.write {
+        let ((source, from), (target, to)) = (self.opened(from)?, self.opened(to)?);
+        if !source.flags.read || !target.flags.write {
             return Err(Errno::BadHandle.into());
         }
-        let volume = self.writable(&target.1.realm)?;
-        let source_volume = match &source.1.realm {
-            Realm::Live(volume) => *volume,
-            Realm::Past(past) => past.volume,
-            Realm::Top | Realm::Shelf(_) => return Err(Errno::NotSupported.into()),
+        let volume = self.writable(&to.realm)?;
+        let same_box = match &from.realm {
+            Realm::Live(other) => *other == volume,
+            Realm::Past(past) => past.volume == volume,
+            Realm::Top | Realm::Shelf(_) => false,
         };
-        if source_volume != volume || (from_offset, to_offset) != (0, 0) || source.1.file == target.1.file {
+        if !same_box || from_offset != to_offset || from.file == to.file {
             return Err(Errno::NotSupported.into());
         }
-        let Ok(Some(content)) = self.find(&source.1, |look, found| {
-            let written = look.live.is_some_and(|view| view.hot(source.1.file).is_some());
-            Ok(found.seen.content().filter(|_| !written).cloned())
-        })?
-        else {
-            return Err(Errno::NotSupported.into());
-        };
+        let content = self.sealed_content(&from)?;
         let size = content.size();
-        if matches!(content, Content::Pending { .. }) || size == 0 || len < size {
+        if from_offset > 0 {
+            let done = self.sealed_content(&to).is_ok_and(|copy| copy == content);
+            let rest = size.saturating_sub(from_offset).min(len);
+            return if done { Ok(rest) } else { Err(Errno::NotSupported.into()) };
+        }
+        if size == 0 || (len < size && len != COPY_BYTES_MAX) {
             return Err(Errno::NotSupported.into());
         }
-        let (place, stat) = match self.find(&target.1, |look, found| Ok((found.place(), look.stat(&found.seen))))? {
+        self.clone_over(caller, &to, volume, &content)?;
+        Ok(size.min(len))
+    }
+
+    /// The content of a file that nobody is writing.
+    fn sealed_content(&self, locus: &Locus) -> Reply<Content> {
+        let found = self.find(locus, |look, found| {
+            let written = look.live.is_some_and(|view| view.hot(locus.file).is_some());
+            Ok(found.seen.content().filter(|_| !written).cloned())
+        })?;
+        let content = found.ok().flatten().filter(|content| !matches!(content, Content::Pending { .. }));
+        Ok(content.ok_or(Errno::NotSupported)?)
+    }
+
+    /// Gives an empty file the content of another one.
+    fn clone_over(&self, caller: &Caller, to: &Locus, volume: u32, content: &Content) -> Reply<()> {
+        let (place, stat) = match self.find(to, |look, found| Ok((found.place(), look.stat(&found.seen))))? {
             Ok((Some(place), stat)) if stat.size == 0 && stat.kind == Kind::File => (place, stat),
             _ => return Err(Errno::NotSupported.into()),
         };
         let now = self.volume(volume).now_ns();
-        self.volume(volume).cool(target.1.file).map_err(|error| self.stop_of(volume, error, 0))?;
+        self.volume(volume).cool(to.file).map_err(|error| self.stop_of(volume, error, 0))?;
         self.edit(volume, |edit| {
             let union = render::members(edit.rows, place.parent)?;
             let seen = render::lookup(edit.rows, edit.devices, &union, &place.name)?;
-            let seen = seen.filter(|s| s.id == target.1.file).ok_or(Errno::NotSupported)?;
+            let seen = seen.filter(|s| s.id == to.file).ok_or(Errno::NotSupported)?;
             if seen.content().is_some_and(|content| content.size() > 0) {
                 return Err(Errno::NotSupported.into());
             }
@@ -295,10 +314,12 @@ impl Vfs {
             attributes.ctime_ns = now;
             Ok(edit.write(&seen, &union, content.clone(), attributes)?)
         })?;
-        self.drop_privileges(caller, &target.1, volume, &stat)?;
-        Ok(size)
+        self.drop_privileges(caller, to, volume, &stat)
     }
 }
+
+/// What a Linux kernel asks at most of one `copy_file_range`: a page less than 4 GiB.
+pub(crate) const COPY_BYTES_MAX: u64 = 0xffff_f000;
 
 /// Programs that read every file they see, by the last part of their first argument.
 const INDEXERS: [&[u8]; 8] = [
