@@ -1,7 +1,22 @@
 //! The composition root and the only API of Ourobox: config in; commands, queries and progress out.
 //!
-//! Owns the runtime and the real clock, and wires the rooms below together. The principal type is [`Engine`].
+//! Owns the runtime and the real clock, and wires the rooms below together. The principal type is [`Engine`]; doors (the command, later
+//! the tray and D-Bus) speak with it in the words of [`api`] and mount what [`Engine::attach`] gives them.
 //!
 //! Never knows: Tauri, D-Bus, terminal, kernel ABI.
 
 pub mod api;
+mod boxes;
+mod check;
+mod config;
+mod connect;
+mod engine;
+mod failure;
+mod fetcher;
+mod paths;
+mod ports;
+mod query;
+mod timestamp;
+
+pub use engine::{Engine, EngineDirs};
+pub use ports::TokioRuntime;

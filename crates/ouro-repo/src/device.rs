@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use ouro_core::id::{DeviceId, DeviceNo, Seq};
+use ouro_remote::ListedObject;
 
 use crate::crypto::Sealed;
 use crate::error::RepoError;
@@ -86,6 +87,10 @@ impl Hint {
     }
 }
 
+fn ids_of(names: &[ListedObject], prefix: &str) -> Vec<DeviceId> {
+    names.iter().filter_map(|object| object::device_of(&object.name, prefix)).collect()
+}
+
 impl Repository {
     /// Writes down that a device exists, once, and learns its number.
     ///
@@ -113,7 +118,7 @@ impl Repository {
     /// What the storage says; [`RepoError::Corrupt`] if one is damaged: without it records cannot be understood.
     pub async fn devices(&self) -> Result<Vec<DeviceInfo>, RepoError> {
         let names = self.store().list(DEVICES_PREFIX).await?;
-        let ids = names.iter().filter_map(|object| object::device_of(&object.name, DEVICES_PREFIX));
+        let ids: Vec<DeviceId> = ids_of(&names, DEVICES_PREFIX);
         let found: Vec<Option<DeviceInfo>> =
             stream::iter(ids).map(|id| self.device(id)).buffered(READS_AT_ONCE).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
@@ -151,7 +156,7 @@ impl Repository {
     /// What the storage says.
     pub async fn hints(&self) -> Result<Vec<Hint>, RepoError> {
         let names = self.store().list(HEADS_PREFIX).await?;
-        let ids = names.iter().filter_map(|object| object::device_of(&object.name, HEADS_PREFIX));
+        let ids: Vec<DeviceId> = ids_of(&names, HEADS_PREFIX);
         let found: Vec<Option<Hint>> =
             stream::iter(ids).map(|id| self.hint(id)).buffered(READS_AT_ONCE).try_collect().await?;
         Ok(found.into_iter().flatten().collect())

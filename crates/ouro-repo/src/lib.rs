@@ -6,6 +6,7 @@
 //!
 //! Never knows: this device's disk, SQLite, the user, what a state means. Time, chance and tasks come in through [`Ports`].
 
+mod assembly;
 mod blob;
 mod config;
 mod crypto;

@@ -1,1 +1,113 @@
-//! ouro-sync
+//! Keeping a box and its repository together: what was changed here goes up, what others wrote comes down.
+//!
+//! The principal type is [`Sync`]. It holds no state that the volume's journal does not: after a crash a new one goes on where the old one
+//! stopped. Order of effects of a push: packs, the record's bytes fixed in the journal, the record on the remote, the committed state.
+//!
+//! ```text
+//! volume.seal() → contents into packs (or into the record) → fix_record → publish → confirm → now and then a checkpoint
+//! read_record(next of each device) → learn
+//! ```
+//!
+//! Never knows: kernel, windows, which storage it is.
+
+mod bootstrap;
+mod checkpoint;
+mod content;
+mod error;
+mod fetch;
+mod index;
+mod layer_reader;
+mod pull;
+mod push;
+mod schedule;
+mod status;
+
+pub use bootstrap::learn_devices;
+pub use error::SyncError;
+pub use status::{Cost, SyncStatus};
+
+use ouro_core::id::{BlobId, DeviceId, NodeId};
+use ouro_local::volume::Volume;
+use ouro_repo::{Ports, Repository};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::{Notify, watch};
+
+/// One box's sync. Shared by reference; start [`Sync::run`] as a task, and call the rest from anywhere.
+pub struct Sync {
+    volume: Arc<Volume>,
+    repo: Repository,
+    ports: Ports,
+    device: DeviceId,
+    /// Rung when there is something to push.
+    changed: Notify,
+    /// Rung when somebody waits for the remote and delays should end.
+    hurry: Notify,
+    stopped: watch::Sender<bool>,
+    /// One push, pull or checkpoint at a time.
+    turn: tokio::sync::Mutex<()>,
+    status: Mutex<SyncStatus>,
+    /// Told after each change of the status.
+    told: watch::Sender<u64>,
+    blobs_in_flight: Mutex<BTreeMap<BlobId, watch::Receiver<()>>>,
+    nodes_in_flight: Mutex<BTreeMap<NodeId, watch::Receiver<()>>>,
+    index_complete: AtomicBool,
+}
+
+impl Sync {
+    /// A sync of `volume` with `repo` as the device `device`. Nothing runs yet.
+    pub fn new(volume: Arc<Volume>, repo: Repository, ports: Ports, device: DeviceId) -> Arc<Sync> {
+        let sync = Arc::new(Sync {
+            volume,
+            repo,
+            ports,
+            device,
+            changed: Notify::new(),
+            hurry: Notify::new(),
+            stopped: watch::Sender::new(false),
+            turn: tokio::sync::Mutex::new(()),
+            status: Mutex::new(SyncStatus::default()),
+            told: watch::Sender::new(0),
+            blobs_in_flight: Mutex::default(),
+            nodes_in_flight: Mutex::default(),
+            index_complete: AtomicBool::new(false),
+        });
+        let weak = Arc::downgrade(&sync);
+        sync.volume.on_pending(Box::new(move || {
+            if let Some(sync) = weak.upgrade() {
+                sync.changed.notify_one();
+            }
+        }));
+        sync
+    }
+
+    /// The volume.
+    pub fn volume(&self) -> &Arc<Volume> {
+        &self.volume
+    }
+
+    /// The repository.
+    pub fn repo(&self) -> &Repository {
+        &self.repo
+    }
+
+    /// Ends [`Sync::run`] at its next pause; what was sealed stays in the journal.
+    pub fn stop(&self) {
+        self.stopped.send_replace(true);
+        self.changed.notify_one();
+        self.hurry.notify_waiters();
+    }
+
+    /// Runs work that blocks off the async threads.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(Arc<Self>) -> T + Send + 'static,
+    ) -> Result<T, SyncError> {
+        let slot = Arc::new(Mutex::new(None));
+        let (sync, filled) = (Arc::clone(self), Arc::clone(&slot));
+        self.ports.runtime.blocking(Box::new(move || *filled.lock() = Some(work(sync)))).await;
+        slot.lock().take().ok_or(SyncError::Stopped)
+    }
+}

@@ -59,6 +59,37 @@ impl Volume {
         Ok(found)
     }
 
+    /// The newest commits, or the newest that changed one file, newest first; announcements of checkpoints are left out.
+    ///
+    /// # Errors
+    /// A damaged journal.
+    pub fn commits_of(&self, file: Option<FileId>, limit: usize) -> Result<Vec<CommitInfo>, VolumeError> {
+        let state_heads = self.heads();
+        let mut cursors: BTreeMap<DeviceNo, u64> = state_heads.iter().map(|(d, h)| (*d, h.seq.0)).collect();
+        let mut next: BTreeMap<(Hlc, DeviceNo), Commit> = BTreeMap::new();
+        let mut found = Vec::new();
+        let mut empty: Vec<DeviceNo> = cursors.keys().copied().collect();
+        loop {
+            for device in empty.drain(..) {
+                let Some(seq) = cursors.get(&device).copied().filter(|seq| *seq > 0) else { continue };
+                cursors.insert(device, seq - 1);
+                if let Ok(commit) = self.commit(device, Seq(seq)) {
+                    next.insert((commit.hlc, device), commit);
+                }
+            }
+            let Some(((_, device), commit)) = next.pop_last() else { return Ok(found) };
+            empty.push(device);
+            let touches = file.is_none_or(|file| commit.delta.files.binary_search_by_key(&file, |f| f.id).is_ok());
+            if touches && commit.checkpoint.is_none() {
+                let Commit { device, seq, hlc, message, delta, .. } = commit;
+                found.push(CommitInfo { device, seq, hlc, files: delta.files.len(), message });
+                if found.len() == limit {
+                    return Ok(found);
+                }
+            }
+        }
+    }
+
     /// The newest commit at or before a time.
     ///
     /// # Errors

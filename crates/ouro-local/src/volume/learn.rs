@@ -60,6 +60,10 @@ pub struct CheckpointInput {
 }
 
 impl State {
+    fn in_sealed(&self, file: FileId) -> bool {
+        self.sealed.as_ref().is_some_and(|s| s.files.binary_search_by_key(&file, |f| f.id).is_ok())
+    }
+
     pub(crate) fn count(&mut self, commit: &Commit) {
         self.since.commits += 1;
         self.since.entries += commit.delta.files.len() as u64;
@@ -204,6 +208,45 @@ impl Volume {
         state.announcing = None;
         self.ledger.submit(vec![Write::Meta { key: encode::META_ANNOUNCING, value: None }]);
         Ok(())
+    }
+
+    /// Files known: rows of the checkpoint's tree, and those since.
+    pub fn rows_known(&self) -> u64 {
+        let state = self.state.read();
+        let fresh = state.live.iter().filter(|(key, row)| row.is_some() && !key.name.is_empty()).count() as u64;
+        // Directories have two rows, and the tree's rows that changed since are counted again: this is a figure for people.
+        state.root.map_or(0, |root| root.rows) + fresh
+    }
+
+    /// Whether a file has a change that is not on the remote yet.
+    pub fn is_pending(&self, file: FileId) -> bool {
+        let state = self.state.read();
+        state.pending.files.contains_key(&file) || state.hot_dirty.contains(&file) || state.in_sealed(file)
+    }
+
+    /// Whether a file is in the commit that is on its way.
+    pub fn is_sealed(&self, file: FileId) -> bool {
+        self.state.read().in_sealed(file)
+    }
+
+    /// Whether anything below these directories is not on the remote yet.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: fetch and call again.
+    pub fn has_pending_below(&self, directories: &[FileId]) -> Result<bool, VolumeError> {
+        let state = self.state.read();
+        let sealed = state.sealed.iter().flat_map(|s| s.files.iter());
+        let rows = state.live_rows(&self.nodes);
+        let mut known: BTreeMap<FileId, bool> = directories.iter().map(|d| (*d, true)).collect();
+        for delta in state.pending.files.values().filter(|f| !state.staying.contains(&f.id)).chain(sealed) {
+            let places = delta.placements.iter().map(|p| &p.place).chain(&delta.hint);
+            for place in places {
+                if is_below(&rows, &mut known, place.parent)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Keeps a record that lies below the checkpoint, for opening old states. Nothing that is seen changes.
@@ -379,6 +422,25 @@ impl Built {
         self.live.extend(applied.changes);
         Ok(())
     }
+}
+
+/// Whether a directory is one of the known ones or below one of them. Every directory on the way is remembered.
+fn is_below(rows: &dyn Rows, known: &mut BTreeMap<FileId, bool>, directory: FileId) -> Result<bool, VolumeError> {
+    let mut way = Vec::new();
+    let mut at = directory;
+    let answer = loop {
+        if let Some(answer) = known.get(&at) {
+            break *answer;
+        }
+        way.push(at);
+        known.insert(at, false);
+        match render::place(rows, at)? {
+            Some(place) => at = place.parent,
+            None => break false,
+        }
+    };
+    known.extend(way.into_iter().map(|d| (d, answer)));
+    Ok(answer)
 }
 
 /// Whether rows changed since the checkpoint show siblings in a directory.

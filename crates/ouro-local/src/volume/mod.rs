@@ -23,7 +23,7 @@ pub use change::Change;
 pub use contents::{Residency, Space};
 pub use edit::Orphan;
 pub use history::{CommitInfo, Snapshot};
-pub use learn::{CheckpointInput, Commit};
+pub use learn::{Announced, CheckpointInput, Commit};
 pub use node_cache::NodeCache;
 pub use open::{VolumeOptions, VolumePorts};
 pub use seal::{Sealed, SealedFile};

@@ -12,7 +12,7 @@ use ouro_core::delta::{Delta, FileDelta};
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
 use ouro_core::name::Name;
-use ouro_core::{apply, render};
+use ouro_core::{apply, edit, render};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -77,12 +77,14 @@ impl Volume {
         if state.pending.files.is_empty() {
             return Ok(None);
         }
+        self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
         let (files, staying) = self.part_ignored(state)?;
         state.staying = staying.iter().map(|f| f.id).collect();
         if files.is_empty() {
             return Ok(None);
         }
-        let version = self.next_version(state, &files);
+        let floor = edit::hlc_floor(&state.live_rows(&self.nodes), &state.pending)?;
+        let version = self.next_version(state, floor);
         let hints: Vec<_> = files.iter().map(|f| (f.id, place_of(f))).collect();
         let sealed_rows = apply::seal(&state.live_rows(&self.nodes), &hints, version)?;
         state.live.extend(sealed_rows.changes);
@@ -178,11 +180,10 @@ impl Volume {
         Ok(self.ignore.read().is_ignored(&path, kind == ouro_core::state::Kind::Directory))
     }
 
-    fn next_version(&self, state: &State, files: &[FileDelta]) -> Version {
+    fn next_version(&self, state: &State, floor: Hlc) -> Version {
         let wall = Hlc::from_millis((self.now_ns() / 1_000_000).max(0) as u64);
         let own = state.heads.get(&self.device).map_or(Seq(0), |h| h.seq);
-        let replaced = files.iter().flat_map(|f| &f.replaced).map(|(_, v)| v.hlc.next()).max().unwrap_or_default();
-        Version { hlc: wall.max(state.clock.next()).max(replaced), device: self.device, seq: own.next() }
+        Version { hlc: wall.max(state.clock.next()).max(floor.next()), device: self.device, seq: own.next() }
     }
 
     /// Fixes the bytes of the sealed generation's record: from now on these are published and no others. Durable when it returns.

@@ -1,0 +1,109 @@
+//! An open box: its volume, its sync, and what they are opened from.
+
+use crate::api::Failure;
+use crate::config::{BoxConfig, BoxSecrets, from_hex};
+use crate::connect::{RemoteParts, open_store};
+use crate::engine::EngineDirs;
+use crate::failure;
+use futures::FutureExt;
+use ouro_core::port::Runtime;
+use ouro_local::volume::{Volume, VolumeError, VolumeOptions, VolumePorts};
+use ouro_repo::{DeviceInfo, MasterKey, Ports, Repository};
+use ouro_sync::Sync;
+use std::sync::Arc;
+
+/// A box that is open on this device.
+pub(crate) struct OpenBox {
+    pub(crate) name: String,
+    pub(crate) config: BoxConfig,
+    pub(crate) volume: Arc<Volume>,
+    pub(crate) sync: Arc<Sync>,
+}
+
+impl OpenBox {
+    /// Opens a box from what this device wrote down: no request is made. Its sync starts by itself.
+    pub(crate) fn open(
+        dirs: &EngineDirs,
+        name: &str,
+        ports: &Ports,
+        options: VolumeOptions,
+    ) -> Result<OpenBox, Failure> {
+        let (config, secrets) = dirs.load_box(name)?;
+        let damaged = || Failure::needs_user(format!("the configuration of box {name:?} is damaged: join it again"));
+        let device = config.device_id().ok_or_else(damaged)?;
+        let RemoteParts { store, remote, .. } =
+            open_store(&config.remote, secrets.credentials.as_deref(), &ports.runtime)?;
+        remote.set_write_once(config.write_once);
+        let key = master_key(&secrets).map_err(|()| damaged())?;
+        let repository = bytes::Bytes::copy_from_slice(config.repository.as_bytes());
+        let repo = Repository::open_with_key(store, ports.clone(), repository, key)?;
+        repo.learn_device(config.device(), device);
+        let volume = open_volume(dirs, name, &config, &repo, ports, options)?;
+        volume.name_device(config.device(), config.device_name.clone());
+        let sync = Sync::new(Arc::clone(&volume), repo, ports.clone(), device);
+        let opened = OpenBox { name: name.to_owned(), config, volume, sync };
+        opened.start(&ports.runtime);
+        Ok(opened)
+    }
+
+    /// Writes this device down on the remote if that is still to be done, then starts syncing.
+    fn start(&self, runtime: &Arc<dyn Runtime>) {
+        if !self.config.unregistered {
+            self.sync.run();
+            return;
+        }
+        let (sync, info, pause) = (Arc::clone(&self.sync), self.device_info(), Arc::clone(runtime));
+        let Some(info) = info else { return };
+        runtime.spawn(
+            async move {
+                while let Err(error) = sync.repo().register_device(&info).await {
+                    tracing::warn!(%error, "this device is not written down on the remote yet");
+                    pause.sleep(5_000).await;
+                }
+                sync.run();
+            }
+            .boxed(),
+        );
+    }
+
+    fn device_info(&self) -> Option<DeviceInfo> {
+        let BoxConfig { device_number, device_name, created_ms, .. } = &self.config;
+        let number = ouro_core::id::DeviceNo(*device_number);
+        Some(DeviceInfo { id: self.config.device_id()?, number, name: device_name.clone(), created_ms: *created_ms })
+    }
+}
+
+pub(crate) fn master_key(secrets: &BoxSecrets) -> Result<Option<MasterKey>, ()> {
+    match &secrets.key {
+        None => Ok(None),
+        Some(hex) => from_hex(hex).map(|bytes| Some(MasterKey::from_bytes(bytes))).ok_or(()),
+    }
+}
+
+fn open_volume(
+    dirs: &EngineDirs,
+    name: &str,
+    config: &BoxConfig,
+    repo: &Repository,
+    ports: &Ports,
+    options: VolumeOptions,
+) -> Result<Arc<Volume>, Failure> {
+    let (data, cache) = (dirs.box_data(name), dirs.box_cache(name));
+    for folder in [&data, &cache] {
+        crate::config::create_private(folder).map_err(|error| Failure::io(folder, &error))?;
+    }
+    let disk = Volume::disk(&cache)?;
+    let volume_ports = VolumePorts { clock: Arc::clone(&ports.clock), runtime: Arc::clone(&ports.runtime), disk };
+    let verifying = repo.clone();
+    let verify = Arc::new(move |id: &ouro_core::id::BlobId, plain: &[u8]| verifying.verify_blob(id, plain));
+    let keep = Arc::new(|_: &ouro_core::id::BlobId| false);
+    let load = || {
+        let hooks = (verify.clone() as _, keep.clone() as _);
+        Volume::load(&data, &cache, config.device(), repo.tree_params(), hooks, volume_ports.clone(), options)
+    };
+    match load() {
+        Ok(volume) => Ok(volume),
+        Err(VolumeError::Missing(_)) => Err(failure::index_lost(name)),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,409 @@
+//! Answers to what doors ask.
+
+use crate::api::{
+    BoxStats, BoxStatus, CommitCost, CommitLine, DeviceLine, EntryInfo, Failure, FailureKind, PathState, PathStatus,
+    PinWish, Progress, Refused, Requests, Response, Status, Unit,
+};
+use crate::boxes::OpenBox;
+use crate::engine::{Engine, OnProgress};
+use crate::paths::Found;
+use crate::timestamp::rfc3339;
+use futures::future::{Either, select};
+use ouro_core::content::Content;
+use ouro_core::id::{FileId, Hlc};
+use ouro_core::render::{self, Devices, Page, Seen, What};
+use ouro_core::state::Kind;
+use ouro_local::pins::Pin;
+use ouro_local::volume::{Residency, VolumeError};
+use ouro_sync::Cost;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Entries asked of a directory at a time.
+const PAGE: usize = 1_000;
+
+impl OpenBox {
+    /// Files in the box, as far as its newest checkpoint and the changes since tell.
+    pub(crate) fn files(&self) -> u64 {
+        self.volume.rows_known()
+    }
+
+    fn status(&self, mounted_at: Option<PathBuf>) -> BoxStatus {
+        let (sync, counts) = (self.sync.status(), self.volume.counts());
+        let pending = (counts.pending + counts.sealed) as u64;
+        let problem = sync.problem.clone();
+        let waiting = match (pending, sync.pushing) {
+            (0, _) => "up to date".to_owned(),
+            (1, true) => "1 file on its way".to_owned(),
+            (n, true) => format!("{n} files on their way"),
+            (1, false) => "1 file waiting".to_owned(),
+            (n, false) => format!("{n} files waiting"),
+        };
+        let summary = match (&problem, sync.online || sync.pulls > 0) {
+            (Some(problem), _) => format!("{waiting}; the remote is out of reach: {problem}"),
+            (None, false) => format!("{waiting}; connecting"),
+            (None, true) => waiting,
+        };
+        BoxStatus {
+            name: self.name.clone(),
+            remote: self.config.remote.clone(),
+            mounted_at,
+            summary,
+            online: sync.online,
+            pending_files: pending,
+            index_complete: self.sync.index_complete(),
+            files: self.files(),
+            cached_bytes: self.volume.blobs().total_bytes(),
+            problem,
+        }
+    }
+
+    fn stats(&self) -> BoxStats {
+        let (usage, sync) = (self.sync.repo().store().usage(), self.sync.status());
+        BoxStats {
+            name: self.name.clone(),
+            requests: Requests {
+                get: usage.gets,
+                put: usage.puts,
+                list: usage.lists,
+                delete: usage.deletes,
+                head: usage.heads,
+            },
+            bytes_in: usage.bytes_in,
+            bytes_out: usage.bytes_out,
+            index_bytes_out: usage.out_by_prefix.log + usage.out_by_prefix.nodes,
+            last_commit: sync.last_commit.map(cost),
+            last_checkpoint: sync.last_checkpoint.map(cost),
+            commits: sync.commits,
+            checkpoints: sync.checkpoints,
+        }
+    }
+}
+
+fn cost(c: Cost) -> CommitCost {
+    CommitCost { puts: c.puts, bytes: c.bytes, index_bytes: c.index_bytes, files: c.files, millis: c.millis }
+}
+
+impl From<Pin> for PinWish {
+    fn from(pin: Pin) -> PinWish {
+        match pin {
+            Pin::Auto => PinWish::Auto,
+            Pin::Keep => PinWish::Keep,
+            Pin::Online => PinWish::Online,
+        }
+    }
+}
+
+impl From<PinWish> for Pin {
+    fn from(pin: PinWish) -> Pin {
+        match pin {
+            PinWish::Auto => Pin::Auto,
+            PinWish::Keep => Pin::Keep,
+            PinWish::Online => Pin::Online,
+        }
+    }
+}
+
+impl Engine {
+    pub(crate) fn status(&self, paths: &[PathBuf]) -> Result<Response, Failure> {
+        let boxes = self.boxes.lock().clone();
+        let mounted =
+            |name: &String| self.attached.lock().iter().find(|a| a.boxes.contains(name)).map(|a| a.mountpoint.clone());
+        let mut status = Status::default();
+        if paths.is_empty() {
+            status.boxes = boxes.iter().map(|b| b.status(mounted(&b.name))).collect();
+        }
+        for path in paths {
+            let found = self.find(path)?;
+            let (state, pin) = self.state_of(&found)?;
+            status.paths.push(PathStatus { path: path.clone(), state, pin });
+        }
+        Ok(Response::Status(status))
+    }
+
+    fn state_of(&self, found: &Found) -> Result<(PathState, PinWish), Failure> {
+        let pin = found.open.volume.pins().resolve(found.chain());
+        let state = match found.seen.last() {
+            Some(seen) if seen.kind() == Kind::File => self.state_of_file(&found.open, seen, pin)?,
+            _ => self.state_of_directory(found, pin)?,
+        };
+        Ok((state, pin.into()))
+    }
+
+    fn state_of_file(&self, open: &OpenBox, seen: &Seen, pin: Pin) -> Result<PathState, Failure> {
+        if matches!(&seen.what, What::File { copies, .. } if *copies > 0) || matches!(&seen.what, What::Copy { .. }) {
+            return Ok(PathState::Conflict);
+        }
+        let Some(content) = seen.content() else { return Ok(PathState::Synced) };
+        if matches!(content, Content::Pending { .. }) || open.volume.is_pending(seen.id) {
+            let uploading = open.sync.status().pushing && open.volume.is_sealed(seen.id);
+            return Ok(if uploading { PathState::Uploading } else { PathState::Pending });
+        }
+        Ok(match open.volume.residency(content) {
+            Ok(Residency::Local) if pin == Pin::Keep => PathState::Kept,
+            Ok(Residency::Local) => PathState::Synced,
+            Ok(_) | Err(VolumeError::Need(_)) => PathState::Online,
+            Err(error) => return Err(error.into()),
+        })
+    }
+
+    /// A directory is as urgent as the most urgent thing that waits in the box below it.
+    fn state_of_directory(&self, found: &Found, pin: Pin) -> Result<PathState, Failure> {
+        let members = found.members();
+        let waiting = self.ask(&found.open, |volume| volume.has_pending_below(&members))?;
+        Ok(match (waiting, pin) {
+            (true, _) => PathState::Pending,
+            (false, Pin::Keep) => PathState::Kept,
+            (false, Pin::Online) => PathState::Online,
+            (false, Pin::Auto) => PathState::Synced,
+        })
+    }
+
+    pub(crate) fn list(&self, path: &Path) -> Result<Response, Failure> {
+        let found = self.find(path)?;
+        let mut entries = Vec::new();
+        if let Some(seen) = found.seen.last()
+            && seen.kind() != Kind::Directory
+        {
+            entries.push(self.entry(&found, seen)?);
+            return Ok(Response::Entries { entries });
+        }
+        self.each_entry(&found.open, &found.members(), &mut |seen| {
+            entries.push(self.entry(&found, seen)?);
+            Ok(())
+        })?;
+        Ok(Response::Entries { entries })
+    }
+
+    fn entry(&self, found: &Found, seen: &Seen) -> Result<EntryInfo, Failure> {
+        let chain = std::iter::once(seen.id).chain(found.chain());
+        let pin = found.open.volume.pins().resolve(chain);
+        let state = match seen.kind() {
+            Kind::File => self.state_of_file(&found.open, seen, pin)?,
+            _ => PathState::Synced,
+        };
+        let attributes = seen.attributes();
+        let kind = match seen.kind() {
+            Kind::File => "file",
+            Kind::Directory => "directory",
+            Kind::Symlink => "symlink",
+            Kind::Fifo => "fifo",
+            Kind::Socket => "socket",
+            Kind::CharDevice => "char-device",
+            Kind::BlockDevice => "block-device",
+        };
+        Ok(EntryInfo {
+            name: seen.name.display(),
+            kind: kind.to_owned(),
+            size: seen.content().map_or(0, Content::size),
+            mtime: attributes.mtime_ns.div_euclid(1_000_000_000),
+            state,
+            pin: pin.into(),
+        })
+    }
+
+    /// Visits every entry of a directory.
+    fn each_entry(
+        &self,
+        open: &OpenBox,
+        members: &[FileId],
+        visit: &mut dyn FnMut(&Seen) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut after = None;
+        loop {
+            let page: Page = self.ask(open, |volume| {
+                let view = volume.view();
+                Ok(render::list(&view, &view, members, after.as_ref(), PAGE)?)
+            })?;
+            for seen in &page.entries {
+                visit(seen)?;
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Visits a file, or every file below a directory.
+    fn each_file(&self, found: &Found, visit: &mut dyn FnMut(&Seen) -> Result<(), Failure>) -> Result<(), Failure> {
+        if let Some(seen) = found.seen.last()
+            && seen.kind() != Kind::Directory
+        {
+            return visit(seen);
+        }
+        let mut todo = vec![found.members()];
+        while let Some(members) = todo.pop() {
+            self.each_entry(&found.open, &members, &mut |seen| match seen.kind() {
+                Kind::Directory => {
+                    todo.push(seen.members().to_vec());
+                    Ok(())
+                }
+                _ => visit(seen),
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn wait(
+        &self,
+        path: Option<&Path>,
+        timeout_seconds: Option<u64>,
+        progress: &OnProgress,
+    ) -> Result<Response, Failure> {
+        let boxes = match path {
+            Some(path) => vec![self.find(path)?.open],
+            None => self.boxes.lock().clone(),
+        };
+        for open in boxes {
+            let sync = Arc::clone(&open.sync);
+            let runtime = self.runtime();
+            let (volume, told) = (Arc::clone(&open.volume), Arc::clone(progress));
+            let outcome = self.block_on(async move {
+                let reporting = async {
+                    loop {
+                        let counts = volume.counts();
+                        let left = (counts.pending + counts.sealed) as u64;
+                        told(Progress {
+                            what: "waiting for the remote".to_owned(),
+                            done: left,
+                            total: None,
+                            unit: Unit::Files,
+                        });
+                        runtime.sleep(500).await;
+                    }
+                };
+                let limit = async {
+                    match timeout_seconds {
+                        Some(seconds) => runtime.sleep(seconds.saturating_mul(1_000)).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let synced = sync.synced();
+                futures::pin_mut!(reporting, limit, synced);
+                let others = select(reporting, limit);
+                match select(synced, others).await {
+                    Either::Left((outcome, _)) => Some(outcome),
+                    Either::Right(_) => None,
+                }
+            });
+            match outcome {
+                Some(outcome) => outcome?,
+                None => {
+                    let why = open.sync.status().problem.map_or_else(String::new, |p| format!(": {p}"));
+                    let left = open.volume.counts();
+                    return Err(Failure::new(
+                        FailureKind::Offline,
+                        format!("{} files of box {:?} are still waiting{why}", left.pending + left.sealed, open.name),
+                    ));
+                }
+            }
+        }
+        Ok(Response::Done)
+    }
+
+    pub(crate) fn pin(&self, paths: &[PathBuf], wish: PinWish, progress: &OnProgress) -> Result<Response, Failure> {
+        for path in paths {
+            let found = self.find(path)?;
+            let file = found.chain()[0];
+            found.open.volume.set_pin(file, wish.into());
+            if wish == PinWish::Keep {
+                self.hydrate(&found, path, progress)?;
+            }
+        }
+        Ok(Response::Done)
+    }
+
+    /// Brings every byte below a path here.
+    fn hydrate(&self, found: &Found, path: &Path, progress: &OnProgress) -> Result<(), Failure> {
+        let mut done = 0;
+        let what = format!("fetching {}", path.display());
+        self.each_file(found, &mut |seen| {
+            if let Some(content) = seen.content() {
+                let chunks = self.ask(&found.open, |volume| volume.chunks(content))?;
+                for part in chunks.chunks(64) {
+                    self.block_on(found.open.sync.fetch_blobs(part.to_vec()))?;
+                    done += part.iter().map(|c| u64::from(c.len)).sum::<u64>();
+                    progress(Progress { what: what.clone(), done, total: None, unit: Unit::Bytes });
+                }
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn free(&self, paths: &[PathBuf]) -> Result<Response, Failure> {
+        let (mut bytes, mut refused) = (0, Vec::new());
+        for path in paths {
+            let found = self.find(path)?;
+            let volume = Arc::clone(&found.open.volume);
+            let before = volume.blobs().total_bytes();
+            self.each_file(&found, &mut |seen| {
+                let Some(content) = seen.content() else { return Ok(()) };
+                if matches!(content, Content::Pending { .. }) || volume.is_pending(seen.id) {
+                    let name = seen.name.display();
+                    let why = format!("{name} is not on the remote yet: `ourobox wait` tells when it is");
+                    refused.push(Refused { path: path.clone(), why });
+                    return Ok(());
+                }
+                match volume.chunks(content) {
+                    Ok(chunks) => chunks.iter().try_for_each(|chunk| Ok(volume.blobs().remove(&chunk.id)?)),
+                    // Its list is not here, so none of its bytes are needed here.
+                    Err(VolumeError::Need(_)) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
+            })?;
+            bytes += before.saturating_sub(volume.blobs().total_bytes());
+        }
+        Ok(Response::Freed { bytes, refused })
+    }
+
+    pub(crate) fn log(&self, path: Option<&Path>, limit: usize) -> Result<Response, Failure> {
+        let (open, file) = match path {
+            Some(path) => {
+                let found = self.find(path)?;
+                let file = found.seen.last().map(|seen| seen.id);
+                (found.open, file)
+            }
+            None => (self.choose(&[])?.remove(0), None),
+        };
+        let found = self.ask(&open, |volume| volume.commits_of(file, limit))?;
+        let view = open.volume.view();
+        let commits = found
+            .into_iter()
+            .map(|c| CommitLine {
+                id: format!("{}.{}", c.device.0, c.seq.0),
+                device: view.name(c.device),
+                time: rfc3339(c.hlc.millis()),
+                files: c.files as u64,
+                message: c.message,
+            })
+            .collect();
+        Ok(Response::Log { commits })
+    }
+
+    pub(crate) fn stats(&self) -> Response {
+        Response::Stats { boxes: self.boxes.lock().iter().map(|b| b.stats()).collect() }
+    }
+
+    pub(crate) fn devices(&self) -> Result<Response, Failure> {
+        let mut devices = Vec::new();
+        for open in self.boxes.lock().clone() {
+            let heads = open.volume.heads();
+            let mut known: Vec<_> = open.sync.repo().known_devices().into_iter().map(|(no, _)| no).collect();
+            known.sort();
+            let view = open.volume.view();
+            for number in known {
+                let head = heads.get(&number);
+                devices.push(DeviceLine {
+                    box_name: open.name.clone(),
+                    name: view.name(number),
+                    number: number.0,
+                    this: number == open.volume.device(),
+                    commits: head.map_or(0, |h| h.seq.0),
+                    last_commit: head.filter(|h| h.hlc > Hlc(0)).map(|h| rfc3339(h.hlc.millis())),
+                });
+            }
+        }
+        Ok(Response::Devices { devices })
+    }
+}

@@ -1,0 +1,161 @@
+//! Checkpoints: the deltas since the last one folded into the tree, and written out.
+
+use crate::status::Cost;
+use crate::{Sync, SyncError};
+use bytes::Bytes;
+use ouro_core::delta::Delta;
+use ouro_core::id::{NodeId, Seq};
+use ouro_core::tree::{self, NewNode, NodeRef};
+use ouro_local::volume::{Announced, CheckpointInput, Commit, VolumeError};
+use ouro_repo::{Announcement, Body, Hint, Record};
+use std::sync::Arc;
+
+/// A checkpoint is due at so many bytes of deltas since the last …
+pub(crate) const DELTA_BYTES: u64 = 1 << 20;
+/// … or so many changed files …
+pub(crate) const ENTRIES: u64 = 10_000;
+/// … or so many commits.
+pub(crate) const COMMITS: u64 = 4_096;
+/// Nodes handed to the storage at a time.
+const NODES_AT_ONCE: usize = 512;
+
+impl Sync {
+    /// Whether the deltas since the last checkpoint have grown enough for another.
+    pub fn checkpoint_due(&self) -> bool {
+        let counts = self.volume.counts();
+        counts.entries > ENTRIES || counts.delta_bytes > DELTA_BYTES || counts.commits > COMMITS
+    }
+
+    /// Writes a checkpoint of everything committed, announces it and moves on to it.
+    ///
+    /// # Errors
+    /// Anything the remote or the disk says. Nodes that were written and not announced are garbage, nothing else.
+    pub async fn checkpoint(self: &Arc<Self>) -> Result<(), SyncError> {
+        let _turn = self.turn.lock().await;
+        self.finish_announcement().await?;
+        let began = self.ports.clock.monotonic_ns();
+        let before = self.repo.store().usage();
+        let input = Arc::new(self.volume.checkpoint_input());
+        let folding = Arc::clone(&input);
+        let (root, nodes) = self.with_all(move |sync| sync.fold(&folding)).await?;
+        let root = self.write_tree(root, nodes).await?;
+        let announced = Announced { root, covers: input.covers.clone(), digest: input.digest };
+        self.announce(&announced).await?;
+        let adopting = announced.clone();
+        self.with_all(move |sync| sync.volume.adopt(&adopting)).await?;
+        self.write_hint(&announced).await?;
+        let after = self.repo.store().usage();
+        let bytes = after.bytes_out - before.bytes_out;
+        let cost = Cost {
+            puts: after.puts - before.puts,
+            bytes,
+            index_bytes: bytes,
+            files: input.changes.len() as u64,
+            millis: (self.ports.clock.monotonic_ns() - began) / 1_000_000,
+        };
+        self.tell(|status| {
+            status.checkpoints += 1;
+            status.last_checkpoint = Some(cost);
+        });
+        Ok(())
+    }
+
+    /// The tree with the committed rows on top, and the nodes that are new in it.
+    fn fold(&self, input: &CheckpointInput) -> Result<(Option<NodeRef>, Vec<NewNode>), VolumeError> {
+        let mut nodes = Vec::new();
+        let params = self.repo.tree_params();
+        let root = tree::update(self.volume.nodes(), &params, input.root.as_ref(), &input.changes, &mut |node| {
+            nodes.push(node)
+        })?;
+        Ok((root, nodes))
+    }
+
+    /// Writes new nodes to the remote and keeps them here.
+    async fn write_tree(
+        self: &Arc<Self>,
+        root: Option<NodeRef>,
+        nodes: Vec<NewNode>,
+    ) -> Result<Option<NodeRef>, SyncError> {
+        let Some(root) = root else { return Ok(None) };
+        if nodes.is_empty() {
+            // Nothing in the tree changed: it stands where it stood.
+            return Ok(Some(root));
+        }
+        let nodes = Arc::new(nodes);
+        let mut writer = self.repo.node_writer();
+        for node in nodes.iter() {
+            writer.push(node.clone()).await?;
+        }
+        let written = writer.finish().await?;
+        let root = written.locate(root);
+        root.at.ok_or(SyncError::RootLost)?;
+        self.blocking(move |sync| {
+            for part in nodes.chunks(NODES_AT_ONCE) {
+                let encode = |node: &NewNode| (node.reference.id, node.encode(&|id| written.located.get(&id).copied()));
+                let encoded: Vec<(NodeId, Vec<u8>)> = part.iter().map(encode).collect();
+                sync.volume.nodes().store().put_many(&encoded)?;
+            }
+            Ok::<(), ouro_local::LocalError>(())
+        })
+        .await??;
+        Ok(Some(root))
+    }
+
+    /// Publishes the record that announces a checkpoint.
+    async fn announce(self: &Arc<Self>, announced: &Announced) -> Result<(), SyncError> {
+        let device = self.volume.device();
+        let (seq, hlc) = self.volume.next_stamp();
+        let parents = self.volume.heads();
+        let record = Record {
+            device,
+            seq,
+            line: 0,
+            parents: parents.iter().map(|(device, head)| (*device, head.seq, head.hash)).collect(),
+            previous: parents.get(&device).map(|head| head.hash),
+            hlc,
+            message: String::new(),
+            digest: self.volume.digest().0,
+            acknowledged: 0,
+            body: Body::Checkpoint(announcement(announced)),
+        };
+        let checkpoint = Some(announced.clone());
+        self.blocking(move |sync| {
+            let made = sync.repo.seal_record(&record, &[])?;
+            let (hash, message) = (made.hash, String::new());
+            let commit = Commit { device, seq, hash, hlc, parents, message, delta: Delta::default(), checkpoint };
+            sync.volume.fix_announcement(&commit, Arc::from(made.bytes.as_ref()))?;
+            Ok::<(), SyncError>(())
+        })
+        .await??;
+        self.finish_announcement().await
+    }
+
+    /// Publishes an announcement that was fixed and is not confirmed yet.
+    pub(crate) async fn finish_announcement(self: &Arc<Self>) -> Result<(), SyncError> {
+        let Some((commit, bytes)) = self.volume.announcement() else { return Ok(()) };
+        let bytes = Bytes::copy_from_slice(&bytes);
+        self.repo.publish_record(self.volume.device(), self.device, commit.seq, bytes).await?;
+        self.with_all(|sync| sync.volume.confirm_announcement()).await
+    }
+
+    /// Leaves the hint by which a fresh device begins.
+    async fn write_hint(&self, announced: &Announced) -> Result<(), SyncError> {
+        let own = self.volume.heads().get(&self.volume.device()).map_or(Seq(0), |head| head.seq);
+        let hint = Hint {
+            device: self.device,
+            seq: own,
+            checkpoint: Some(announcement(announced)),
+            acknowledged: 0,
+            written_ms: (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64,
+        };
+        Ok(self.repo.write_hint(&hint).await?)
+    }
+}
+
+fn announcement(announced: &Announced) -> Announcement {
+    Announcement {
+        root: announced.root,
+        covers: announced.covers.iter().map(|(device, head)| (*device, head.seq)).collect(),
+        digest: announced.digest.0,
+    }
+}

@@ -1,0 +1,67 @@
+//! Why syncing stopped.
+
+use ouro_local::LocalError;
+use ouro_local::volume::VolumeError;
+use ouro_repo::RepoError;
+
+/// Any failure of this crate. Trying again is always safe.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The repository or its storage.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// This device's disk or journal.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// This device's volume refuses.
+    #[error(transparent)]
+    Volume(VolumeError),
+    /// An index node is needed and nobody knows where it lies.
+    #[error("an index node is nowhere to be found: run `ourobox check --repair`")]
+    NodeLost,
+    /// Bytes are needed and nobody knows where they lie.
+    #[error("a part of a file is nowhere to be found: run `ourobox check --repair`")]
+    BlobLost,
+    /// A record says that its device computed another state than this device did.
+    #[error("device {device} computed another state than this one at its commit {seq}: stop writing and report this")]
+    DigestDiffers {
+        /// Number of the device.
+        device: u32,
+        /// Its commit.
+        seq: u64,
+    },
+    /// The delta of a bulk commit is not what it should be, although its hash is right.
+    #[error("a bulk commit cannot be read ({error}): update Ourobox on this device")]
+    BulkDelta {
+        /// What the decoder says.
+        error: ouro_core::codec::DecodeError,
+    },
+    /// A tree was written and its root has no place.
+    #[error("a checkpoint was written without a place for its root")]
+    RootLost,
+    /// The engine is ending.
+    #[error("the engine is ending")]
+    Stopped,
+}
+
+impl SyncError {
+    /// Whether waiting and trying again may help by itself.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            SyncError::Repo(error) => error.is_retryable(),
+            SyncError::Local(error) => error.is_full(),
+            SyncError::Volume(error) => !matches!(error, VolumeError::ReadOnly { .. }),
+            SyncError::Stopped => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<VolumeError> for SyncError {
+    fn from(error: VolumeError) -> Self {
+        match error {
+            VolumeError::Local(error) => SyncError::Local(error),
+            other => SyncError::Volume(other),
+        }
+    }
+}

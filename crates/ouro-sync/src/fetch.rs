@@ -1,0 +1,147 @@
+//! Bringing what is missing, each thing once however many wait for it.
+
+use crate::{Sync, SyncError};
+use bytes::Bytes;
+use ouro_core::content::BlobRef;
+use ouro_core::row::Missing;
+use ouro_core::tree;
+use ouro_local::volume::VolumeError;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Times that one call may ask for another missing node or blob: deeper than any tree, and enough for a diff over many nodes.
+const ROUNDS_MAX: usize = 1 << 20;
+
+/// What this call brings; the others are brought by somebody else.
+struct Mine<'a, I: Ord + Copy> {
+    table: &'a Mutex<BTreeMap<I, watch::Receiver<()>>>,
+    ids: Vec<I>,
+    /// Dropped at the end: that wakes who waits.
+    _done: watch::Sender<()>,
+}
+
+impl<I: Ord + Copy> Drop for Mine<'_, I> {
+    fn drop(&mut self) {
+        let mut table = self.table.lock();
+        for id in &self.ids {
+            table.remove(id);
+        }
+    }
+}
+
+/// Parts ids into those this call must bring and those that are on their way already.
+fn claim<I: Ord + Copy>(
+    table: &Mutex<BTreeMap<I, watch::Receiver<()>>>,
+    ids: impl Iterator<Item = I>,
+) -> (Mine<'_, I>, Vec<watch::Receiver<()>>) {
+    let (done, receiver) = watch::channel(());
+    let mut mine = Mine { table, ids: Vec::new(), _done: done };
+    let mut others = Vec::new();
+    let mut locked = table.lock();
+    for id in ids {
+        match locked.get(&id) {
+            Some(other) => others.push(other.clone()),
+            None => {
+                locked.insert(id, receiver.clone());
+                mine.ids.push(id);
+            }
+        }
+    }
+    drop(locked);
+    (mine, others)
+}
+
+async fn wait_for(others: Vec<watch::Receiver<()>>) {
+    for mut other in others {
+        // An error means that the sender is gone: it has ended, well or not; the caller looks again.
+        let _ended = other.changed().await;
+    }
+}
+
+impl Sync {
+    /// Brings blobs into the clean cache.
+    ///
+    /// # Errors
+    /// What the repository says; [`SyncError::BlobLost`] if nobody knows where one lies.
+    pub async fn fetch_blobs(self: &Arc<Self>, blobs: Vec<BlobRef>) -> Result<(), SyncError> {
+        let mut absent = Vec::new();
+        for blob in blobs {
+            if !self.volume.blobs().contains(&blob.id)? {
+                absent.push(blob);
+            }
+        }
+        let (mine, others) = claim(&self.blobs_in_flight, absent.iter().map(|b| b.id));
+        let mut wanted = Vec::with_capacity(mine.ids.len());
+        for blob in absent.iter().filter(|b| mine.ids.contains(&b.id)) {
+            let at = match blob.at {
+                Some(at) => at,
+                None => self.volume.locations().get(&blob.id)?.ok_or(SyncError::BlobLost)?,
+            };
+            wanted.push(BlobRef { at: Some(at), ..*blob });
+        }
+        if !wanted.is_empty() {
+            let volume = Arc::clone(&self.volume);
+            let mut failed = None;
+            self.repo
+                .fetch_blobs(&wanted, &mut |blob: BlobRef, bytes: Bytes| {
+                    if let Err(error) = volume.blobs().put(blob.id, &bytes) {
+                        failed = Some(error);
+                    }
+                })
+                .await?;
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+        }
+        drop(mine);
+        wait_for(others).await;
+        Ok(())
+    }
+
+    /// Brings an index node onto this device.
+    ///
+    /// # Errors
+    /// What the repository says; [`SyncError::NodeLost`] if nobody knows where it lies.
+    pub async fn fetch_node(self: &Arc<Self>, missing: Missing) -> Result<(), SyncError> {
+        let (mine, others) = claim(&self.nodes_in_flight, std::iter::once(missing.node));
+        if mine.ids.is_empty() {
+            wait_for(others).await;
+            return Ok(());
+        }
+        if missing.at.is_none() {
+            return Err(SyncError::NodeLost);
+        }
+        let bytes = self.repo.fetch_node(&missing).await?;
+        self.keep_node(missing, bytes).await
+    }
+
+    async fn keep_node(self: &Arc<Self>, missing: Missing, bytes: Bytes) -> Result<(), SyncError> {
+        self.blocking(move |sync| {
+            tree::verify(&bytes, &sync.repo.tree_params(), missing.node).map_err(|_| SyncError::NodeLost)?;
+            sync.volume.nodes().store().put_many(&[(missing.node, bytes)])?;
+            Ok(())
+        })
+        .await?
+    }
+
+    /// Does something with the volume, bringing what it misses until it can be done. Runs off the async threads.
+    pub(crate) async fn with_all<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Fn(Arc<Self>) -> Result<T, VolumeError> + Send + std::marker::Sync + 'static,
+    ) -> Result<T, SyncError> {
+        let work = Arc::new(work);
+        for _ in 0..ROUNDS_MAX {
+            let again = Arc::clone(&work);
+            match self.blocking(move |sync| again(sync)).await? {
+                Err(VolumeError::Missing(missing)) => self.fetch_node(missing).await?,
+                Err(VolumeError::Need(blobs)) => self.fetch_blobs(blobs).await?,
+                Err(VolumeError::Record { device, seq }) => self.fetch_record(device, seq).await?,
+                Err(other) => return Err(other.into()),
+                Ok(done) => return Ok(done),
+            }
+        }
+        Err(SyncError::NodeLost)
+    }
+}

@@ -1,0 +1,166 @@
+//! Pulling: the commits that other devices wrote.
+
+use crate::{Sync, SyncError};
+use bytes::Bytes;
+use ouro_core::digest::Digest;
+use ouro_core::id::{DeviceNo, RecordHash, Seq};
+use ouro_local::volume::{Announced, Commit, Head};
+use ouro_repo::{Announcement, Body, Record};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Records taken from one device before the others have their turn.
+const RECORDS_AT_ONCE: usize = 64;
+
+impl Sync {
+    /// Takes in every commit of other devices that is there. Returns how many.
+    ///
+    /// # Errors
+    /// What the remote or the disk says; what was taken in until then stays.
+    pub async fn pull(self: &Arc<Self>) -> Result<usize, SyncError> {
+        let _turn = self.turn.lock().await;
+        let mut taken = 0;
+        loop {
+            let mut progress = 0;
+            for device in self.others() {
+                progress += self.pull_device(device).await?;
+            }
+            taken += progress;
+            if progress == 0 {
+                break;
+            }
+        }
+        self.tell(|status| status.pulls += 1);
+        Ok(taken)
+    }
+
+    /// Every other device known, in order of number.
+    fn others(&self) -> Vec<DeviceNo> {
+        let own = self.volume.device();
+        self.repo.known_devices().into_iter().map(|(no, _)| no).filter(|no| *no != own).collect()
+    }
+
+    async fn pull_device(self: &Arc<Self>, device: DeviceNo) -> Result<usize, SyncError> {
+        for count in 0..RECORDS_AT_ONCE {
+            let next = self.volume.heads().get(&device).map_or(Seq(0), |head| head.seq).next();
+            let Some((commit, checkpoint_far)) = self.read_commit(device, next).await? else { return Ok(count) };
+            if !self.knows_parents(&commit) {
+                // Its turn comes after those it was made on.
+                return Ok(count);
+            }
+            self.take(commit, checkpoint_far).await?;
+        }
+        Ok(RECORDS_AT_ONCE)
+    }
+
+    fn knows_parents(&self, commit: &Commit) -> bool {
+        let heads = self.volume.heads();
+        commit.parents.iter().all(|(device, parent)| heads.get(device).is_some_and(|head| head.seq >= parent.seq))
+    }
+
+    async fn take(self: &Arc<Self>, commit: Commit, announcement: Option<Announcement>) -> Result<(), SyncError> {
+        self.keep_known(&commit);
+        let commit = Arc::new(commit);
+        let learning = Arc::clone(&commit);
+        self.with_all(move |sync| sync.volume.learn(&learning)).await?;
+        if announcement.is_some()
+            && self.checkpoint_due()
+            && let Some(checkpoint) = commit.checkpoint.clone()
+        {
+            self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers where the chunks lie that others stored, so that they are not stored again.
+    fn keep_known(&self, commit: &Commit) {
+        let mut located = Vec::new();
+        for file in &commit.delta.files {
+            let content = file.content.as_ref().and_then(|c| c.value.as_ref());
+            if let Some(ouro_core::content::Content::Chunks(chunks)) = content {
+                located.extend(chunks.iter().filter_map(|c| Some((c.id, c.at?))));
+            }
+        }
+        if let Err(error) = self.volume.locations().insert_many(&located) {
+            tracing::debug!(%error, "places of chunks are not remembered");
+        }
+    }
+
+    /// Reads a record and what it says in full. Small contents inside it go into the clean cache: they are here already.
+    pub(crate) async fn read_commit(
+        self: &Arc<Self>,
+        device: DeviceNo,
+        seq: Seq,
+    ) -> Result<Option<(Commit, Option<Announcement>)>, SyncError> {
+        let id = self.repo.device_id(device)?;
+        let Some(bytes) = self.repo.read_record_bytes(id, seq).await? else { return Ok(None) };
+        let opening = bytes.clone();
+        let (record, hash, inline) = self.blocking(move |sync| sync.repo.open_record(id, seq, &opening)).await??;
+        self.meet_parents(&record).await?;
+        self.keep_inline(&bytes, &inline);
+        let announcement = match &record.body {
+            Body::Checkpoint(announcement) => Some(announcement.clone()),
+            _ => None,
+        };
+        let commit = self.commit_of(record, hash).await?;
+        Ok(Some((commit, announcement)))
+    }
+
+    fn keep_inline(&self, bytes: &Bytes, inline: &[(ouro_core::id::BlobId, ouro_core::content::Locator)]) {
+        for (blob, at) in inline {
+            let kept = self.repo.open_inline(bytes, blob, at).map_err(SyncError::from);
+            let kept = kept.and_then(|plain| Ok(self.volume.blobs().put(*blob, &plain)?));
+            if let Err(error) = kept {
+                tracing::debug!(%error, "a small content is not kept in the cache");
+            }
+        }
+        if let Err(error) = self.volume.locations().insert_many(inline) {
+            tracing::debug!(%error, "places of chunks are not remembered");
+        }
+    }
+
+    /// A record that names a device nobody has heard of yet: look who joined.
+    async fn meet_parents(self: &Arc<Self>, record: &Record) -> Result<(), SyncError> {
+        let known = self.repo.known_devices();
+        if record.parents.iter().any(|(no, _, _)| !known.iter().any(|(k, _)| k == no)) {
+            crate::learn_devices(&self.repo, &self.volume).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit_of(self: &Arc<Self>, record: Record, hash: RecordHash) -> Result<Commit, SyncError> {
+        let known = self.volume.heads();
+        let parents: BTreeMap<DeviceNo, Head> = record
+            .parents
+            .iter()
+            .map(|(device, seq, hash)| {
+                // A parent's own time is not in the record; it cannot be later than the record's.
+                let hlc = known.get(device).filter(|h| h.seq == *seq).map_or(record.hlc, |h| h.hlc);
+                (*device, Head { seq: *seq, hash: *hash, hlc })
+            })
+            .collect();
+        let checkpoint = match &record.body {
+            Body::Checkpoint(a) => Some(announced(a, &parents)),
+            _ => None,
+        };
+        let Record { device, seq, hlc, message, body, .. } = record;
+        let delta = self.delta_of(body).await?;
+        Ok(Commit { device, seq, hash, hlc, parents, message, delta, checkpoint })
+    }
+
+    /// Brings an old record into the journal, for a snapshot that needs it.
+    pub(crate) async fn fetch_record(self: &Arc<Self>, device: DeviceNo, seq: Seq) -> Result<(), SyncError> {
+        let Some((commit, _)) = self.read_commit(device, seq).await? else { return Err(SyncError::NodeLost) };
+        self.volume.remember(&commit);
+        Ok(())
+    }
+}
+
+/// A checkpoint as the volume knows it: its announcement's parents are the very commits it covers.
+fn announced(announcement: &Announcement, parents: &BTreeMap<DeviceNo, Head>) -> Announced {
+    let covers = announcement.covers.iter().filter_map(|(device, seq)| {
+        let head = parents.get(device).filter(|head| head.seq == *seq)?;
+        Some((*device, *head))
+    });
+    Announced { root: announcement.root, covers: covers.collect(), digest: Digest(announcement.digest) }
+}

@@ -1,0 +1,131 @@
+//! Pushing: from the overlay to a commit that is durable on the remote.
+
+use crate::content::Stored;
+use crate::status::Cost;
+use crate::{Sync, SyncError};
+use bytes::Bytes;
+use ouro_core::codec::{decode_delta, encode_delta};
+use ouro_core::content::Locator;
+use ouro_core::delta::Delta;
+use ouro_core::id::{BlobId, RecordHash};
+use ouro_local::volume::Sealed;
+use ouro_repo::{Body, Record};
+use std::sync::Arc;
+
+/// A delta of more files than this is kept in packs instead of in the record.
+pub(crate) const BULK_FILES: usize = 10_000;
+
+impl Sync {
+    /// Publishes what was changed so far as one commit. False if nothing was.
+    ///
+    /// A crash at any point is safe: before the record is fixed the generation is stored again (packs that are durable are not sent again);
+    /// after it, the same bytes are published until they are there.
+    ///
+    /// # Errors
+    /// [`SyncError::Repo`] with `ClonedDevice` if another machine writes as this device; else anything the remote or the disk says.
+    pub async fn push(self: &Arc<Self>) -> Result<bool, SyncError> {
+        let _turn = self.turn.lock().await;
+        self.finish_announcement().await?;
+        let Some(sealed) = self.with_all(|sync| sync.volume.seal()).await? else { return Ok(false) };
+        self.tell(|status| status.pushing = true);
+        let outcome = self.push_sealed(&sealed).await;
+        self.tell(|status| status.pushing = false);
+        outcome.map(|()| true)
+    }
+
+    async fn push_sealed(self: &Arc<Self>, sealed: &Sealed) -> Result<(), SyncError> {
+        let began = self.ports.clock.monotonic_ns();
+        let before = self.repo.store().usage();
+        let (record, hash) = match &sealed.record {
+            Some((bytes, hash)) => (Bytes::copy_from_slice(bytes), *hash),
+            None => self.make_record(sealed).await?,
+        };
+        let (seq, device) = (sealed.version.seq, self.volume.device());
+        self.repo.publish_record(device, self.device, seq, record.clone()).await?;
+        // What is durable is read back from the very bytes: the contents have their places then.
+        let (opened, inline) = self.open_own(sealed, hash, &record)?;
+        let delta = self.delta_of(opened.body).await?;
+        let files = delta.files.len() as u64;
+        self.volume.locations().insert_many(&inline)?;
+        let delta = Arc::new(delta);
+        self.with_all(move |sync| sync.volume.confirm(Delta::clone(&delta), String::new())).await?;
+        let after = self.repo.store().usage();
+        let inline_bytes: u64 = inline.iter().map(|(_, at)| u64::from(at.len)).sum();
+        let cost = Cost {
+            puts: after.puts - before.puts,
+            bytes: after.bytes_out - before.bytes_out,
+            index_bytes: (record.len() as u64).saturating_sub(inline_bytes),
+            files,
+            millis: (self.ports.clock.monotonic_ns() - began) / 1_000_000,
+        };
+        self.tell(|status| {
+            status.commits += 1;
+            status.last_commit = Some(cost);
+        });
+        Ok(())
+    }
+
+    fn open_own(
+        &self,
+        sealed: &Sealed,
+        hash: RecordHash,
+        bytes: &Bytes,
+    ) -> Result<(Record, Vec<(BlobId, Locator)>), SyncError> {
+        let (record, found, inline) = self.repo.open_record(self.device, sealed.version.seq, bytes)?;
+        debug_assert_eq!(found, hash, "the journal keeps the very bytes");
+        Ok((record, inline))
+    }
+
+    /// Stores the contents and fixes the record's bytes in the journal.
+    async fn make_record(self: &Arc<Self>, sealed: &Sealed) -> Result<(Bytes, RecordHash), SyncError> {
+        let bulk = sealed.files.len() > BULK_FILES;
+        let Stored { mut contents, inline } = self.store_contents(sealed, bulk).await?;
+        let mut files = sealed.files.to_vec();
+        for file in &mut files {
+            if let (Some(added), Some(content)) = (file.content.as_mut(), contents.remove(&file.id)) {
+                added.value = Some(content);
+            }
+        }
+        let delta = Delta { files };
+        let body = if bulk {
+            let encoded = self.blocking(move |_| Bytes::from(encode_delta(&delta))).await?;
+            Body::DeltaBlobs(self.repo.store_bytes(&encoded).await?)
+        } else {
+            Body::Delta(delta)
+        };
+        let own = sealed.parents.get(&self.volume.device());
+        let record = Record {
+            device: self.volume.device(),
+            seq: sealed.version.seq,
+            line: 0,
+            parents: sealed.parents.iter().map(|(device, head)| (*device, head.seq, head.hash)).collect(),
+            previous: own.map(|head| head.hash),
+            hlc: sealed.version.hlc,
+            message: String::new(),
+            digest: sealed.digest.0,
+            acknowledged: 0,
+            body,
+        };
+        self.blocking(move |sync| {
+            let made = sync.repo.seal_record(&record, &inline)?;
+            sync.volume.fix_record(Arc::from(made.bytes.as_ref()), made.hash)?;
+            Ok((made.bytes, made.hash))
+        })
+        .await?
+    }
+
+    /// The delta that a record says, fetched if it is kept in packs.
+    pub(crate) async fn delta_of(self: &Arc<Self>, body: Body) -> Result<Delta, SyncError> {
+        match body {
+            Body::Delta(delta) => Ok(delta),
+            Body::Checkpoint(_) => Ok(Delta::default()),
+            Body::DeltaBlobs(blobs) => {
+                let mut encoded = Vec::new();
+                for blob in &blobs {
+                    encoded.extend_from_slice(&self.repo.fetch_blob(blob).await?);
+                }
+                self.blocking(move |_| decode_delta(&encoded)).await?.map_err(|error| SyncError::BulkDelta { error })
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! When things happen: pushing soon after a change, pulling often while somebody writes, backing off when the remote is away.
+
+use crate::{Sync, SyncError};
+use futures::FutureExt;
+use futures::future::{Either, select};
+use std::sync::Arc;
+
+/// A push waits until nothing changed for so long …
+const QUIET_MS: u64 = 150;
+/// … but no longer than this after the first change: a busy writer still commits.
+const BUSY_MS: u64 = 2_000;
+/// Between two polls while a device wrote lately.
+const POLL_ACTIVE_MS: u64 = 2_000;
+/// Between two polls otherwise.
+const POLL_IDLE_MS: u64 = 30_000;
+/// A device that wrote within this time counts as writing lately.
+const ACTIVE_NS: u64 = 600 * 1_000_000_000;
+/// Polls between two looks at who joined, while active.
+const DEVICES_EVERY: u64 = 2;
+/// First delay after a failure; doubled each time.
+const RETRY_MS: u64 = 1_000;
+/// Longest delay after a failure.
+const RETRY_MS_MAX: u64 = 60_000;
+/// What open writers wrote is journalled this often.
+const TICK_MS: u64 = 5_000;
+
+impl Sync {
+    /// Pushes, pulls, checkpoints and fetches the index until [`Sync::stop`]. Spawns its parts through the runtime port.
+    pub fn run(self: &Arc<Self>) {
+        for part in [Sync::pushing as fn(Arc<Self>) -> _, Sync::pulling, Sync::ticking] {
+            self.ports.runtime.spawn(part(Arc::clone(self)));
+        }
+        self.changed.notify_one();
+    }
+
+    /// Ends all delays: push and pull now.
+    pub fn hurry(&self) {
+        self.hurry.notify_waiters();
+        self.changed.notify_one();
+    }
+
+    fn ended(&self) -> bool {
+        *self.stopped.borrow()
+    }
+
+    fn pushing(self: Arc<Self>) -> ouro_core::port::BoxFuture<'static, ()> {
+        async move {
+            let mut failures = 0;
+            while !self.ended() {
+                let waiting = self.volume.counts();
+                if waiting.pending + waiting.sealed == 0 {
+                    self.changed.notified().await;
+                }
+                if self.ended() {
+                    break;
+                }
+                self.settle_down().await;
+                let mut outcome = self.push().await.map(|_| ());
+                if outcome.is_ok() && self.checkpoint_due() {
+                    outcome = self.checkpoint().await;
+                }
+                failures = self.heed(outcome, failures);
+                if failures > 0 {
+                    self.pause(self.delay(failures)).await;
+                } else if self.volume.counts().sealed == 0 && !self.volume.has_sealable() {
+                    self.changed.notified().await;
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// Waits until the writer pauses, within a bound.
+    async fn settle_down(&self) {
+        let began = self.ports.clock.monotonic_ns();
+        loop {
+            let quiet = self.ports.runtime.sleep(QUIET_MS);
+            let changed = self.changed.notified();
+            futures::pin_mut!(changed);
+            match select(changed, quiet).await {
+                Either::Right(_) => return,
+                Either::Left(_) if self.ended() => return,
+                Either::Left(_) => {
+                    let waited_ms = (self.ports.clock.monotonic_ns() - began) / 1_000_000;
+                    if waited_ms > BUSY_MS {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn pulling(self: Arc<Self>) -> ouro_core::port::BoxFuture<'static, ()> {
+        async move {
+            let (mut failures, mut round) = (0, 0_u64);
+            let mut active_until = self.ports.clock.monotonic_ns() + ACTIVE_NS;
+            while !self.ended() {
+                let outcome = self.pull_round(round).await;
+                if let Ok(taken) = &outcome
+                    && *taken > 0
+                {
+                    active_until = self.ports.clock.monotonic_ns() + ACTIVE_NS;
+                }
+                failures = self.heed(outcome.map(|_| ()), failures);
+                if failures == 0 {
+                    round += 1;
+                }
+                let now = self.ports.clock.monotonic_ns();
+                let poll = if now < active_until { POLL_ACTIVE_MS } else { POLL_IDLE_MS };
+                let delay = if failures > 0 { self.delay(failures) } else { self.jitter(poll) };
+                self.pause(delay).await;
+            }
+        }
+        .boxed()
+    }
+
+    async fn pull_round(self: &Arc<Self>, round: u64) -> Result<usize, SyncError> {
+        if round == 0 {
+            self.begin().await?;
+        } else if round.is_multiple_of(DEVICES_EVERY) {
+            crate::learn_devices(&self.repo, &self.volume).await?;
+        }
+        let taken = self.pull().await?;
+        if round == 0 || !self.index_complete() {
+            self.fetch_index().await?;
+        }
+        Ok(taken)
+    }
+
+    fn ticking(self: Arc<Self>) -> ouro_core::port::BoxFuture<'static, ()> {
+        async move {
+            while !self.ended() {
+                self.pause(TICK_MS).await;
+                let ticked = self.blocking(|sync| sync.volume.tick()).await;
+                if let Ok(Err(error)) = ticked {
+                    tracing::error!(%error, "what was written cannot be journalled");
+                    self.tell(|status| status.problem = Some(error.to_string()));
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// Notes how it went; returns the number of failures in a row.
+    fn heed(&self, outcome: Result<(), SyncError>, failures: u32) -> u32 {
+        match outcome {
+            Ok(()) => {
+                self.tell(|status| {
+                    status.online = true;
+                    status.problem = None;
+                    status.needs_user = false;
+                });
+                0
+            }
+            Err(SyncError::Stopped) => failures,
+            Err(error) => {
+                tracing::warn!(%error, "the remote is not in step");
+                self.tell(|status| {
+                    status.online = false;
+                    status.problem = Some(error.to_string());
+                    status.needs_user = !error.is_retryable();
+                });
+                failures.saturating_add(1)
+            }
+        }
+    }
+
+    fn delay(&self, failures: u32) -> u64 {
+        let doubled = RETRY_MS.saturating_mul(1 << failures.saturating_sub(1).min(10));
+        self.jitter(doubled.min(RETRY_MS_MAX))
+    }
+
+    /// Up to a quarter more or less, so that devices do not march in step.
+    fn jitter(&self, millis: u64) -> u64 {
+        let spread = (millis / 2).max(1);
+        millis - spread / 2 + self.ports.rng.next_u64() % spread
+    }
+
+    /// Sleeps, unless somebody is in a hurry.
+    async fn pause(&self, millis: u64) {
+        let hurry = self.hurry.notified();
+        futures::pin_mut!(hurry);
+        select(hurry, self.ports.runtime.sleep(millis)).await;
+    }
+
+    /// Resolves when everything changed until now is durable on the remote.
+    pub async fn synced(self: &Arc<Self>) -> Result<(), SyncError> {
+        loop {
+            let told = self.status_changed();
+            let settled = self.blocking(|sync| sync.volume.tick()).await?;
+            settled?;
+            if self.volume.counts().sealed == 0 && !self.volume.has_sealable() {
+                return Ok(());
+            }
+            if self.ended() {
+                return Err(SyncError::Stopped);
+            }
+            self.hurry();
+            futures::pin_mut!(told);
+            select(told, self.ports.runtime.sleep(1_000)).await;
+        }
+    }
+}
