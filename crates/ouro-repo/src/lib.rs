@@ -4,6 +4,26 @@
 //! [`Record`]s, packs of blobs, packs of tree nodes, and hints about how far everything goes. [`Pipeline`] turns files into packs over all
 //! cores; [`NodeWriter`] writes a tree. Every byte is described in docs/format.md.
 //!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use ouro_core::id::{DeviceId, Seq};
+//! use ouro_remote::Store;
+//! use ouro_repo::{Body, Ports, RepoError, Repository, Secret};
+//!
+//! # async fn example(store: Arc<dyn Store>, ports: Ports, device: DeviceId) -> Result<(), RepoError> {
+//! let repo = Repository::open(store, ports, &Secret::Passphrase("open sesame".to_owned().into())).await?;
+//! let mut seq = Seq(1);
+//! while let Some((record, _hash, _inline)) = repo.read_record(device, seq).await? {
+//!     if let Body::Delta(delta) = record.body {
+//!         println!("{} files changed", delta.files.len());
+//!     }
+//!     seq = seq.next();
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Never knows: this device's disk, SQLite, the user, what a state means. Time, chance and tasks come in through [`Ports`].
 
 mod assembly;
