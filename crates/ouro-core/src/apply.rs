@@ -7,7 +7,7 @@ use crate::content::Content;
 use crate::delta::{Delta, FileDelta, Register};
 use crate::digest::{Digest, versions};
 use crate::id::{FileId, Version};
-use crate::layout::{Step, lay_out, locate};
+use crate::layout::{Reach, Step, lay_out, locate};
 use crate::row::{Key, Missing, Row, RowChanges, Rows};
 use crate::sibling::copy_id;
 use crate::state::{AttributesVersion, ContentVersion, File, Kind, Place, Placement};
@@ -24,7 +24,8 @@ pub struct Applied {
     /// What to add to the digest of the state. Right for the rows it was computed over: keep the digest of the committed state from
     /// rows without pending versions, because a version that a pending change replaces is no longer among the live rows.
     pub digest: Digest,
-    /// Directories whose shown entries may differ: sorted, each once.
+    /// Directories whose shown entries may differ: sorted, each once. Where several are shown as one, at least one of them:
+    /// [`crate::render::members`] tells the others.
     pub listings: Vec<FileId>,
     /// Files whose content or attributes may differ: sorted, each once.
     pub files: Vec<FileId>,
@@ -42,8 +43,7 @@ pub fn apply(rows: &dyn Rows, delta: &Delta, version: Version) -> Result<Applied
     let mut lost: BTreeMap<FileId, Option<(Key, Arc<File>)>> = BTreeMap::new();
     for file in &delta.files {
         let old = locate_for(rows, file)?;
-        // Only a file that was there before, or one whose id two devices derive alike, can stand where no hint tells.
-        if old.is_none() && file.kind != Kind::Directory && (!file.replaced.is_empty() || file.id.is_derived()) {
+        if old.is_none() && file.kind != Kind::Directory && !is_new(file) {
             lost.insert(file.id, None);
         }
         found.push(old);
@@ -126,7 +126,7 @@ fn finish(rows: &dyn Rows, steps: Vec<Step>) -> Result<Applied, Missing> {
             digest = digest.minus(Digest::of_file(old));
         }
     }
-    let laid = lay_out(rows, steps)?;
+    let laid = lay_out(rows, steps, Reach::Union)?;
     Ok(Applied { changes: laid.changes, digest, listings: laid.listings, files: laid.files })
 }
 
@@ -178,6 +178,12 @@ fn find_all(rows: &dyn Rows, lost: &mut BTreeMap<FileId, Option<(Key, Arc<File>)
         }
         if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
+}
+
+/// Whether a delta can only be the first of its file: one whose id two devices derive alike may be there already.
+fn is_new(delta: &FileDelta) -> bool {
+    let created = delta.content.is_some() && delta.placements.iter().any(|p| p.slot == 0);
+    created && delta.replaced.is_empty() && delta.hint.is_none() && !delta.id.is_derived()
 }
 
 /// A copy that this very delta makes real cannot be there yet while the version it is named by is alive: no need to search for it.

@@ -6,7 +6,11 @@
 
 mod act;
 mod draft;
+mod identity;
+mod sealing;
 mod settle;
+
+pub use sealing::hlc_floor;
 
 use crate::content::Content;
 use crate::delta::FileDelta;
@@ -66,7 +70,8 @@ pub struct Edited {
     pub pending: Vec<(FileId, Option<FileDelta>)>,
     /// The live rows that change.
     pub changes: RowChanges,
-    /// Directories whose shown entries may differ: sorted, each once.
+    /// Directories whose shown entries may differ: sorted, each once. Where several are shown as one, at least one of them:
+    /// [`crate::render::members`] tells the others.
     pub listings: Vec<FileId>,
     /// Files whose content or attributes may differ: sorted, each once.
     pub files: Vec<FileId>,

@@ -11,6 +11,7 @@ mod place;
 mod visible;
 mod working;
 
+use crate::digest::versions;
 use crate::id::FileId;
 use crate::row::{Header, Key, Missing, Row, RowChanges, Rows};
 use crate::sibling;
@@ -40,17 +41,28 @@ pub(crate) struct LaidOut {
     pub(crate) files: Vec<FileId>,
 }
 
+/// How far to look for names that change because a file at the same name did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// In its directory: enough where the name group was settled before.
+    OwnDirectory,
+    /// In all directories with which its own is shown.
+    Union,
+}
+
 /// Lays out the files of `steps`, each file at most once.
 ///
 /// # Errors
 /// [`Missing`] if a node is not on this device.
-pub(crate) fn lay_out(rows: &dyn Rows, steps: Vec<Step>) -> Result<LaidOut, Missing> {
+pub(crate) fn lay_out(rows: &dyn Rows, steps: Vec<Step>, reach: Reach) -> Result<LaidOut, Missing> {
     let mut layout = Layout {
         work: Working::new(rows),
         listings: BTreeSet::new(),
         files: BTreeSet::new(),
         unsure: BTreeSet::new(),
         known: BTreeMap::new(),
+        reach,
+        unions: BTreeMap::new(),
     };
     let (directories, mut others): (BTreeMap<_, _>, Vec<_>) = split(steps);
     layout.note_differences(&directories, &others)?;
@@ -59,7 +71,7 @@ pub(crate) fn lay_out(rows: &dyn Rows, steps: Vec<Step>) -> Result<LaidOut, Miss
         layout.lay_other(step)?;
     }
     layout.settle_visibility()?;
-    layout.note_neighbours()?;
+    layout.note_unions()?;
     let Layout { work, listings, files, .. } = layout;
     Ok(LaidOut { changes: work.changes, listings: listings.into_iter().collect(), files: files.into_iter().collect() })
 }
@@ -77,6 +89,9 @@ struct Layout<'a> {
     unsure: BTreeSet<FileId>,
     /// Whether a directory is known, once looked up.
     known: BTreeMap<FileId, bool>,
+    reach: Reach,
+    /// The unions of directories as they were, once looked up.
+    unions: BTreeMap<FileId, Vec<FileId>>,
 }
 
 impl Layout<'_> {
@@ -156,13 +171,17 @@ impl Layout<'_> {
             return Ok(());
         }
         let mut affected: BTreeSet<FileId> = BTreeSet::new();
-        let (mut came, mut went) = (false, Vec::new());
+        let (mut came, mut went, mut purged) = (false, Vec::new(), BTreeSet::new());
         for (&id, step) in &steps {
             if id == FileId::ROOT {
                 continue;
             }
             if step.new.is_gone() {
                 went.push(id);
+                let old = step.old.iter().flat_map(|(_, file)| versions(file));
+                if old.into_iter().any(|(_, version)| !version.is_pending()) {
+                    purged.insert(id);
+                }
             } else {
                 affected.insert(id);
                 came |= step.old.is_none();
@@ -185,6 +204,9 @@ impl Layout<'_> {
         for directory in again {
             self.look_again(directory, &steps, &mut affected, others)?;
         }
+        if !purged.is_empty() {
+            affected.extend(self.hidden_in(&purged)?);
+        }
         for (&id, step) in &steps {
             if step.old.is_none() {
                 self.known.insert(id, true);
@@ -203,6 +225,31 @@ impl Layout<'_> {
         Ok(())
     }
 
+    /// Hidden directories have no row where they would be shown, so those in directories that go are searched for among all that are
+    /// homeless. What was never sealed holds none (see [`crate::edit`]).
+    fn hidden_in(&self, gone: &BTreeSet<FileId>) -> Result<Vec<FileId>, Missing> {
+        let mut homeless = Vec::new();
+        self.work.scan(&Key::homeless(FileId(0)), &mut |key, row| {
+            if key.directory != FileId::HOMELESS || !key.name.is_empty() {
+                return ControlFlow::Break(());
+            }
+            if let Row::Record(file) = row
+                && file.kind == Kind::Directory
+                && file.id != FileId::ROOT
+            {
+                homeless.push(file.id);
+            }
+            ControlFlow::Continue(())
+        })?;
+        let mut hidden = Vec::new();
+        for id in homeless {
+            if header(&self.work, id)?.is_some_and(|h| gone.contains(&h.shown.parent)) {
+                hidden.push(id);
+            }
+        }
+        Ok(hidden)
+    }
+
     fn lay_root(&mut self, step: Step) {
         let key = Key::homeless(FileId::ROOT);
         if step.new.is_gone() {
@@ -217,6 +264,7 @@ impl Layout<'_> {
             let reference = Key::at(&header.shown, id, 0);
             if self.work.get(&reference)?.is_some() {
                 self.remove(reference);
+                self.listings.insert(header.shown.parent);
             }
             if header.cut {
                 self.remove(cuts::mark(id));
@@ -315,7 +363,9 @@ impl Layout<'_> {
         if removed {
             self.unsure.insert(id);
         }
-        if moved || (!was_shown && !removed) {
+        // Which of a union comes first hangs on what is removed.
+        let reordered = before.as_ref().is_some_and(|b| b.removed != removed);
+        if moved || reordered || (!was_shown && !removed) {
             self.listings.insert(shown.parent);
             if let Some(before) = before {
                 self.listings.insert(before.shown.parent);

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod apply;
+pub mod codec;
 pub mod content;
 pub mod delta;
 pub mod digest;
@@ -23,3 +24,4 @@ pub mod row;
 mod sibling;
 pub mod state;
 pub mod time;
+pub mod tree;

@@ -4,6 +4,7 @@ use super::EditError;
 use super::draft::{Draft, put_placement};
 use super::settle::put_directory;
 use crate::content::Content;
+use crate::digest::versions;
 use crate::id::{FileId, Version};
 use crate::layout::{has_rows, header};
 use crate::name::Name;
@@ -211,23 +212,46 @@ impl Draft<'_> {
     /// A directory that was made in this generation and in which nothing is leaves nothing behind; any other is marked as removed.
     fn remove_directory(&mut self, id: FileId) -> Result<(), EditError> {
         let Some(header) = header(&self.work, id)? else { return Ok(()) };
-        let is_new = self.delta_of(id).is_some_and(|delta| delta.replaced.is_empty());
-        let is_empty = !has_rows(&self.work, id)?;
+        let leaves_nothing = self.is_unsealed(id)? && !has_rows(&self.work, id)? && !self.holds_directories(id);
         let file = self.file(id, Kind::Directory, None)?;
-        let all_pending = crate::digest::versions(file).all(|(_, version)| version.is_pending());
-        if is_new && is_empty && all_pending {
+        if leaves_nothing {
             file.placements.clear();
             file.attributes.clear();
             return Ok(());
         }
         // Nobody else has seen a move that is not sealed yet: it is removed where others know it.
-        if let Some(place) = first_move(file).filter(|_| !header.cut) {
-            put_directory(file, place, None, false, true);
-        } else {
-            let was = sibling::pick(file.placements.iter()).and_then(|p| p.was.clone()).filter(|_| !header.cut);
-            put_directory(file, header.shown, was, false, true);
-        }
+        let (place, was) = match first_move(file).filter(|_| !header.cut) {
+            Some(place) => (place, None),
+            None => {
+                let was = sibling::pick(file.placements.iter()).and_then(|p| p.was.clone());
+                (header.shown, was.filter(|_| !header.cut))
+            }
+        };
+        let place = self.lasting_place(place)?;
+        put_directory(self.file(id, Kind::Directory, None)?, place, was, false, true);
         Ok(())
+    }
+
+    /// Whether a directory was placed here in this generation. It may be hidden: removed elsewhere since.
+    fn holds_directories(&self, parent: FileId) -> bool {
+        self.deltas().any(|d| d.kind == Kind::Directory && d.placements.iter().any(|p| p.place.parent == parent))
+    }
+
+    /// The place, or one above it: directories made in this generation may go without a trace.
+    fn lasting_place(&mut self, mut place: Place) -> Result<Place, EditError> {
+        while self.is_unsealed(place.parent)? {
+            let Some(above) = header(&self.work, place.parent)? else { break };
+            place.parent = above.shown.parent;
+        }
+        Ok(place)
+    }
+
+    fn is_unsealed(&mut self, directory: FileId) -> Result<bool, EditError> {
+        if directory == FileId::ROOT || directory == FileId::RECOVERED {
+            return Ok(false);
+        }
+        let is_new = self.delta_of(directory).is_some_and(|delta| delta.replaced.is_empty());
+        Ok(is_new && versions(self.file(directory, Kind::Directory, None)?).all(|(_, version)| version.is_pending()))
     }
 }
 

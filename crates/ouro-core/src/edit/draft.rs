@@ -4,7 +4,7 @@ use crate::delta::{AddedContent, AddedPlacement, FileDelta, Register};
 use crate::digest::versions;
 use crate::edit::{Edited, Pending};
 use crate::id::{FileId, Version};
-use crate::layout::{Step, Working, lay_out, locate};
+use crate::layout::{Reach, Step, Working, lay_out, locate};
 use crate::render::Devices;
 use crate::row::{Key, Missing, Rows};
 use crate::state::{Attributes, AttributesVersion, ContentVersion, File, Kind, Place, Placement};
@@ -64,6 +64,12 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// All changes of this generation, before this operation or by it.
+    pub(crate) fn deltas(&self) -> impl Iterator<Item = &FileDelta> {
+        let before = self.pending.files.values().filter(|d| !self.deltas.contains_key(&d.id));
+        before.chain(self.deltas.values().flatten())
+    }
+
     /// Puts the drafted files into effect: later reads of the rows see them.
     pub(crate) fn commit(&mut self) -> Result<(), Missing> {
         let mut steps = Vec::new();
@@ -80,7 +86,7 @@ impl<'a> Draft<'a> {
             self.deltas.insert(id, Some(delta).filter(|d| !d.is_empty()));
             steps.push(Step { old: drafted.old, new: drafted.new });
         }
-        let laid = lay_out(&self.work, steps)?;
+        let laid = lay_out(&self.work, steps, Reach::OwnDirectory)?;
         self.work.changes.extend(laid.changes);
         self.listings.extend(laid.listings);
         self.touched.extend(laid.files);
@@ -100,11 +106,12 @@ impl<'a> Draft<'a> {
             None => FileDelta::new(new.id, new.kind, old.as_ref().and_then(|(key, _)| place_of(key)).or(hint.clone())),
         };
         if let Some((_, old)) = old {
-            let still: BTreeSet<(Register, Version)> = versions(new).collect();
-            delta.replaced.extend(versions(old).filter(|living| !living.1.is_pending() && !still.contains(living)));
-            delta.replaced.sort_unstable();
-            delta.replaced.dedup();
+            delta.replaced.extend(versions(old).filter(|(_, version)| !version.is_pending()));
         }
+        let still: BTreeSet<(Register, Version)> = versions(new).collect();
+        delta.replaced.retain(|living| !still.contains(living));
+        delta.replaced.sort_unstable();
+        delta.replaced.dedup();
         for p in new.placements.iter().filter(|p| p.version.is_pending()) {
             let (place, was) = (p.place.clone(), p.was.clone());
             delta.placements.push(AddedPlacement { slot: p.slot, place, was, by_rule: p.by_rule, removed: p.removed });

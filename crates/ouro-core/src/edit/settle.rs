@@ -189,10 +189,12 @@ impl Draft<'_> {
     /// Writes all directories that are shown elsewhere than they say where they are shown.
     pub(crate) fn settle_cuts(&mut self) -> Result<(), Missing> {
         for id in all_cuts(&self.work)? {
+            let Some(header) = header(&self.work, id)? else { continue };
             let drafted = self.file(id, Kind::Directory, None)?;
-            if drafted.placements.iter().any(|p| !p.version.is_pending()) || drafted.placements.len() > 1 {
-                let removed = self.is_removed(id)?;
-                self.settle_directory(id, removed)?;
+            // What was settled just now, perhaps as no longer removed, stays as it is.
+            let is_settled = |p: &Placement| p.version.is_pending() && p.by_rule && p.place == header.shown;
+            if !matches!(drafted.placements.as_slice(), [only] if is_settled(only)) {
+                self.settle_directory(id, header.removed)?;
             }
         }
         Ok(())

@@ -1,13 +1,17 @@
 //! What people see differently: which listings and which files to look at again.
 
-use super::{Layout, Step, rows_at};
+use super::{Layout, Reach, Step, rows_at};
 use crate::id::FileId;
 use crate::name::Name;
-use crate::row::{Missing, Row};
+use crate::render::members;
+use crate::row::{Key, Missing, Row, Rows};
 use crate::sibling::{self, Stand};
 use crate::state::{File, Kind, Place};
-use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 impl Layout<'_> {
     /// Collects what differs by the files alone.
@@ -55,33 +59,85 @@ impl Layout<'_> {
         Ok(())
     }
 
-    fn has_company(&self, place: &Place, id: FileId) -> Result<bool, Missing> {
-        Ok(rows_at(&self.work, place.parent, &place.name)?.iter().any(|(key, _)| key.file != id))
+    /// Whether anything else stands at the name of a file.
+    fn has_company(&mut self, place: &Place, id: FileId) -> Result<bool, Missing> {
+        let is_other = |(key, _): &(Key, Row)| key.file != id;
+        if rows_at(&self.work, place.parent, &place.name)?.iter().any(is_other) {
+            return Ok(true);
+        }
+        if self.reach == Reach::OwnDirectory {
+            return Ok(false);
+        }
+        let union = match self.unions.entry(place.parent) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(members(&self.work, place.parent)?),
+        };
+        for &mate in union.iter().filter(|&&d| d != place.parent) {
+            if !rows_at(&self.work, mate, &place.name)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// Adds the members of unions that a directory joined or left: their listings are one.
-    pub(super) fn note_neighbours(&mut self) -> Result<(), Missing> {
-        let mut names: BTreeMap<(FileId, &Name), bool> = BTreeMap::new();
+    /// Adds the members of unions that form or dissolve where a directory came or went, and of the unions inside these: their listings
+    /// are one.
+    pub(super) fn note_unions(&mut self) -> Result<(), Missing> {
+        let base = self.work.base;
+        let mut bound = Vec::new();
         for (key, row) in &self.work.changes {
-            let directory = match row {
-                Some(row) => is_directory(row),
-                None => self.listings.contains(&key.directory),
-            };
-            if directory && key.directory != FileId::HOMELESS && !key.name.is_empty() {
-                *names.entry((key.directory, &key.name)).or_default() |= row.is_none();
+            let is_now = row.as_ref().is_some_and(is_directory);
+            if key.directory != FileId::HOMELESS
+                && !key.name.is_empty()
+                && (is_now || row.is_none())
+                && base.get(key)?.as_ref().is_some_and(is_directory) != is_now
+            {
+                bound.push((key.directory, key.name.clone()));
             }
         }
-        let mut members = Vec::new();
-        for ((directory, name), left) in names {
-            let at = rows_at(&self.work, directory, name)?;
-            let ids: Vec<FileId> = at.iter().filter(|(_, row)| is_directory(row)).map(|(key, _)| key.file).collect();
-            if ids.len() > 1 || left {
-                members.extend(ids);
+        let mut found = BTreeSet::new();
+        for rows in [base, &self.work] {
+            let mut unions: BTreeMap<FileId, Vec<FileId>> = BTreeMap::new();
+            for (directory, name) in &bound {
+                if !unions.contains_key(directory) {
+                    unions.insert(*directory, members(rows, *directory)?);
+                }
+                note_union(rows, &unions[directory], name, &mut found)?;
             }
         }
-        self.listings.extend(members);
+        self.listings.extend(found);
         Ok(())
     }
+}
+
+/// Adds the directories that are shown as one at a name, and those inside them.
+fn note_union(rows: &dyn Rows, union: &[FileId], name: &Name, found: &mut BTreeSet<FileId>) -> Result<(), Missing> {
+    let mut todo = vec![(union.to_vec(), name.clone())];
+    while let Some((union, name)) = todo.pop() {
+        let mut ids = Vec::new();
+        for &member in &union {
+            let at = rows_at(rows, member, &name)?;
+            ids.extend(at.iter().filter(|(_, row)| is_directory(row)).map(|(key, _)| key.file));
+        }
+        if ids.len() < 2 {
+            continue;
+        }
+        let mut names: BTreeMap<Name, usize> = BTreeMap::new();
+        for &id in &ids {
+            rows.scan(&Key::header(id), &mut |key, row| {
+                if key.directory != id {
+                    return ControlFlow::Break(());
+                }
+                if is_directory(row) {
+                    *names.entry(key.name.clone()).or_default() += 1;
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        found.extend(&ids);
+        todo.extend(names.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| (ids.clone(), name)));
+    }
+    Ok(())
 }
 
 fn is_directory(row: &Row) -> bool {

@@ -8,7 +8,7 @@ use core::ops::{Bound, ControlFlow};
 
 /// Rows as they will be when the changes collected so far are in effect.
 pub(crate) struct Working<'a> {
-    base: &'a dyn Rows,
+    pub(crate) base: &'a dyn Rows,
     pub(crate) changes: RowChanges,
 }
 

@@ -1,0 +1,123 @@
+//! What has to be done right before pending changes become a commit.
+
+use super::{Edit, EditError, Edited, Pending};
+use crate::delta::FileDelta;
+use crate::digest::versions;
+use crate::edit::draft::Draft;
+use crate::id::{FileId, Hlc, Version};
+use crate::layout::{all_cuts, is_known, recovered_place};
+use crate::render::group::Group;
+use crate::render::members;
+use crate::row::{Key, Missing, Row, Rows};
+use crate::state::{File, Kind, Place};
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+
+impl Edit<'_> {
+    /// Settles what this device placed in this generation and what lost its name meanwhile to something from afar, so that sealing
+    /// changes no name. To be put into effect right before sealing.
+    ///
+    /// # Errors
+    /// [`EditError::Missing`] only.
+    pub fn settle(self) -> Result<Edited, EditError> {
+        let mut draft = Draft::new(self.rows, self.pending, self.devices);
+        let mut unions = Unions::default();
+        for delta in self.pending.files.values().filter(|d| d.kind != Kind::Directory) {
+            for place in own_places(self.rows, delta)? {
+                let union = unions.of(self.rows, place.parent)?;
+                let group = Group::read(&draft.work, union, &place.name)?;
+                let lost = |(i, e): (usize, &crate::render::group::Entry)| {
+                    e.file.id == delta.id && e.version.is_pending() && (i > 0 || !group.members.is_empty())
+                };
+                if group.has_conflict() && group.entries.iter().enumerate().any(lost) {
+                    draft.settle_names(union, &place.name)?;
+                }
+            }
+        }
+        Ok(draft.finish()?)
+    }
+}
+
+/// The stamp that the commit of `pending` must exceed, however far it is ahead of the clock: that of every version in the registers and
+/// name groups it touches, and of every directory placement if it writes one while some directory is cut.
+///
+/// # Errors
+/// [`Missing`] if a node is not on this device.
+pub fn hlc_floor(rows: &dyn Rows, pending: &Pending) -> Result<Hlc, Missing> {
+    let mut floor = Hlc::default();
+    let mut unions = Unions::default();
+    let mut directories = false;
+    for delta in pending.files.values() {
+        delta.replaced.iter().for_each(|(_, version)| raise(&mut floor, *version));
+        if delta.kind == Kind::Directory {
+            directories |= !delta.placements.is_empty();
+            if let Some((_, file)) = crate::layout::locate(rows, delta.id, delta.kind, None)? {
+                raise_by(&mut floor, &file);
+            }
+            continue;
+        }
+        for place in own_places(rows, delta)? {
+            let union = unions.of(rows, place.parent)?;
+            for entry in Group::read(rows, union, &place.name)?.entries {
+                raise_by(&mut floor, &entry.file);
+            }
+        }
+    }
+    if directories && !all_cuts(rows)?.is_empty() {
+        rows.scan(&Key::homeless(FileId(0)), &mut |_, row| {
+            if let Row::Record(file) = row
+                && file.kind == Kind::Directory
+            {
+                raise_by(&mut floor, file);
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(floor)
+}
+
+fn raise(floor: &mut Hlc, version: Version) {
+    if !version.is_pending() {
+        *floor = (*floor).max(version.hlc);
+    }
+}
+
+fn raise_by(floor: &mut Hlc, file: &File) {
+    versions(file).for_each(|(_, version)| raise(floor, version));
+}
+
+/// Where the file of a delta stands by its natural names.
+fn own_places(rows: &dyn Rows, delta: &FileDelta) -> Result<Vec<Place>, Missing> {
+    let mut hints =
+        delta.placements.iter().map(|p| &p.place).chain(delta.content.iter().map(|c| &c.at)).chain(&delta.hint);
+    let file = loop {
+        let hint = hints.next();
+        if let Some((_, file)) = crate::layout::locate(rows, delta.id, delta.kind, hint)? {
+            break Some(file);
+        }
+        if hint.is_none() {
+            break None;
+        }
+    };
+    let Some(file) = file else { return Ok(Vec::new()) };
+    let mut places = Vec::new();
+    for stand in crate::sibling::stands(&file) {
+        places.push(if is_known(rows, stand.place.parent)? { stand.place } else { recovered_place(&stand.place) });
+    }
+    Ok(places)
+}
+
+/// The unions of directories that were asked for already.
+#[derive(Default)]
+struct Unions(BTreeMap<FileId, Vec<FileId>>);
+
+impl Unions {
+    fn of(&mut self, rows: &dyn Rows, directory: FileId) -> Result<&[FileId], Missing> {
+        Ok(match self.0.entry(directory) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(members(rows, directory)?),
+        })
+    }
+}
