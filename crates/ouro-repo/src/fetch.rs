@@ -137,7 +137,10 @@ impl Repository {
         let open_all = move || {
             let open_one = |(index, at): &Placed| {
                 let from = (at.offset - start) as usize;
-                (*index, open(&repo, *index, &bytes[from..from + at.len as usize]))
+                // A place beyond what an object can hold is not cut off silently.
+                let short = || RepoError::corrupt(object::describe(at.object), "a place beyond its end");
+                let sealed = bytes.get(from..from + at.len as usize).ok_or_else(short);
+                (*index, sealed.and_then(|sealed| open(&repo, *index, sealed)))
             };
             stretch.items.iter().map(open_one).collect()
         };

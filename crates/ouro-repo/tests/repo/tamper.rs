@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::executor::block_on;
-use ouro_core::content::{Locator, ObjectId};
+use ouro_core::content::{BlobRef, Locator, ObjectId};
 use ouro_core::id::{NodeId, Seq};
 use ouro_remote::Store;
 use ouro_repo::{DeviceInfo, Effort, HEADER_BYTES, RepoError};
@@ -70,6 +70,19 @@ fn every_changed_byte_of_a_packs_header_and_directory_is_noticed() {
         } else {
             assert!(!matches!(found, Ok(Some(_))), "byte {at}");
         }
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_is_an_error() {
+    let (_, repo) = new_repo(true);
+    let mut packer = repo.packer();
+    let (blob, _) = packer.add(&noise(1, 200)).unwrap();
+    block_on(repo.publish_pack(&packer.finish().unwrap().unwrap())).unwrap();
+    let at = blob.at.unwrap();
+    for (offset, len) in [(at.offset, u32::MAX), (u32::MAX, 10), (u32::MAX, u32::MAX), (0, 0), (at.offset, 3)] {
+        let wrong = BlobRef { at: Some(Locator { offset, len, ..at }), ..blob };
+        assert!(block_on(repo.fetch_blob(&wrong)).is_err(), "{offset} {len}");
     }
 }
 
