@@ -59,7 +59,9 @@ impl Vfs {
     pub fn access(&self, caller: &Caller, node: NodeNo, mask: u32) -> Reply<()> {
         let locus = self.locus(node)?;
         let stat = self.stat(&locus)?;
-        if mask & ACCESS_WRITE != 0 && !matches!(stat.kind, Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice) {
+        if mask & ACCESS_WRITE != 0
+            && !matches!(stat.kind, Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice)
+        {
             self.writable(&locus.realm)?;
         }
         Ok(self.judge(caller).access(&stat, mask)?)
@@ -102,14 +104,19 @@ impl Vfs {
         }
         if given || set.mode.is_some() || set.atime.is_some() || set.mtime.is_some() {
             let gid = set.gid.unwrap_or(stat.gid);
-            self.apply(&locus, volume, |stat, attributes| {
-                if let Some(mode) = set.mode {
-                    attributes.mode = judge.chmod(stat, mode & 0o7777, gid);
-                }
-                if given && stat.kind != Kind::Directory {
-                    attributes.mode = without_privileges(attributes.mode);
-                }
-            }, set)?;
+            self.apply(
+                &locus,
+                volume,
+                |stat, attributes| {
+                    if let Some(mode) = set.mode {
+                        attributes.mode = judge.chmod(stat, mode & 0o7777, gid);
+                    }
+                    if given && stat.kind != Kind::Directory {
+                        attributes.mode = without_privileges(attributes.mode);
+                    }
+                },
+                set,
+            )?;
         }
         self.stat(&locus)
     }

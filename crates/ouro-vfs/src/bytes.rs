@@ -140,7 +140,15 @@ impl Vfs {
         self.put(caller, &open, &locus, offset, data, false)
     }
 
-    fn put(&self, caller: &Caller, open: &OpenFile, locus: &Locus, offset: u64, data: &[u8], append: bool) -> Reply<u32> {
+    fn put(
+        &self,
+        caller: &Caller,
+        open: &OpenFile,
+        locus: &Locus,
+        offset: u64,
+        data: &[u8],
+        append: bool,
+    ) -> Reply<u32> {
         if !open.flags.write {
             return Err(Errno::BadHandle.into());
         }

@@ -86,6 +86,7 @@ impl Handles {
 /// How a file has been read through one handle: decides what is brought ahead.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
+    last: (u64, u64),
     next: u64,
     reads: u32,
     window: u64,
@@ -94,12 +95,17 @@ pub(crate) struct Run {
 
 impl Run {
     /// Notes a read and says which stretch `(offset, bytes)` to begin to bring, if any. One read alone says nothing: previews and type
-    /// sniffers read one head. From the second on the window doubles.
+    /// sniffers read one head. From the second on the window doubles. The same read again is one that waited for its bytes.
     pub(crate) fn read(&mut self, offset: u64, bytes: u64, size: u64) -> Option<(u64, u64)> {
-        let sequential = offset <= self.next.saturating_add(SLACK_BYTES) && offset.saturating_add(SLACK_BYTES) >= self.next;
-        let end = offset.saturating_add(bytes);
+        let sequential =
+            offset <= self.next.saturating_add(SLACK_BYTES) && offset.saturating_add(SLACK_BYTES) >= self.next;
+        let end = offset.saturating_add(bytes).min(size.max(offset));
+        if self.reads > 0 && self.last == (offset, end) {
+            return None;
+        }
+        self.last = (offset, end);
         if self.reads == 0 || !sequential || (offset == 0 && self.next > SLACK_BYTES) {
-            *self = Run { next: end, reads: 1, window: 0, ahead_to: end };
+            *self = Run { last: (offset, end), next: end, reads: 1, window: 0, ahead_to: end };
             return None;
         }
         self.reads = self.reads.saturating_add(1);
@@ -128,6 +134,7 @@ mod tests {
     fn one_read_brings_nothing_ahead_and_random_reads_never_do() {
         let mut run = Run::default();
         assert_eq!(run.read(0, STEP, SIZE), None);
+        assert_eq!(run.read(0, STEP, SIZE), None, "the same one, after it waited");
         for offset in [50 << 20, 10 << 20, 90 << 20, 30 << 20] {
             assert_eq!(run.read(offset, 4096, SIZE), None, "{offset}");
         }

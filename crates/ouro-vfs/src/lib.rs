@@ -30,7 +30,7 @@ pub use ouro_local::volume::Space;
 pub use ports::{Fetch, FetchError, Invalidate, Processes};
 pub use stop::{Errno, Reply, Stop, Wait};
 pub use types::{
-    ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, Allocate, Caller, DirectoryEntry, Handle, NodeNo, OpenFlags, RenameHow, Seek,
-    SetAttributes, SetTime, SetXattr, Stat, VfsOptions, VolumeNo,
+    ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, Allocate, Caller, DirectoryEntry, Handle, NodeNo, OpenFlags, RenameHow,
+    Seek, SetAttributes, SetTime, SetXattr, Stat, VfsOptions, VolumeNo,
 };
 pub use vfs::{Mounted, Vfs};

@@ -77,7 +77,11 @@ impl Vfs {
     fn list(&self, locus: &Locus, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
         let resume = {
             let mut cookies = self.cookies.lock();
-            if at == 0 { Resume { position: DOT, listing: cookies.begin(), ..Resume::default() } } else { cookies.resume(at) }
+            if at == 0 {
+                Resume { position: DOT, listing: cookies.begin(), ..Resume::default() }
+            } else {
+                cookies.resume(at)
+            }
         };
         let found = match self.look(&locus.realm, |look| find_entries(look, locus, &resume, limit)) {
             // Removed while it is open: there is nothing in it.

@@ -139,7 +139,11 @@ fn beside(
     let mut several = false;
     rows.scan(&from, &mut |key, _| {
         several |= key.directory == union[0] && key.name == *name && key.file == file;
-        if several || key.name != *name { core::ops::ControlFlow::Break(()) } else { core::ops::ControlFlow::Continue(()) }
+        if several || key.name != *name {
+            core::ops::ControlFlow::Break(())
+        } else {
+            core::ops::ControlFlow::Continue(())
+        }
     })?;
     if !several {
         return Ok(None);

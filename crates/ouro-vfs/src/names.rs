@@ -1,8 +1,8 @@
 //! Names: finding what stands at one, and making new ones.
 
 use crate::look::{Halt, Locus, name};
+use crate::permission::{SET_GID, SET_UID, STICKY};
 use crate::realm::{Realm, SHELF_ITSELF};
-use crate::permission::{SET_GID, STICKY, SET_UID};
 use crate::snapshots::SHELF_NAME;
 use crate::stop::{Errno, Reply, Stop};
 use crate::types::{ACCESS_EXECUTE, Caller, Handle, NodeNo, OpenFlags, Stat};
@@ -176,7 +176,9 @@ impl Vfs {
                 }
                 Ok((found.seen.id, stat))
             })?,
-            Realm::Top | Realm::Shelf(_) => return Err(self.writable(&locus.realm).err().unwrap_or(Errno::ReadOnly).into()),
+            Realm::Top | Realm::Shelf(_) => {
+                return Err(self.writable(&locus.realm).err().unwrap_or(Errno::ReadOnly).into());
+            }
         };
         let (directory, above) = directory;
         let volume = self.writable(&locus.realm)?;
@@ -283,7 +285,11 @@ impl Vfs {
             return Err(Errno::Invalid.into());
         }
         let content = self.find(&locus, |_, found| {
-            if found.seen.kind() == Kind::Symlink { Ok(found.seen.content().cloned()) } else { Err(Errno::Invalid.into()) }
+            if found.seen.kind() == Kind::Symlink {
+                Ok(found.seen.content().cloned())
+            } else {
+                Err(Errno::Invalid.into())
+            }
         })?;
         match content {
             Ok(Some(Content::Inline(target))) => Ok(target.to_vec()),

@@ -120,7 +120,20 @@ mod tests {
 
     fn stat(kind: Kind, mode: u16, uid: u32, gid: u32) -> Stat {
         let (atime_ns, mtime_ns, ctime_ns) = (0, 0, 0);
-        Stat { node: NodeNo(9), kind, mode, links: 1, uid, gid, rdev: 0, size: 0, blocks: 0, atime_ns, mtime_ns, ctime_ns }
+        Stat {
+            node: NodeNo(9),
+            kind,
+            mode,
+            links: 1,
+            uid,
+            gid,
+            rdev: 0,
+            size: 0,
+            blocks: 0,
+            atime_ns,
+            mtime_ns,
+            ctime_ns,
+        }
     }
 
     fn judge<'a>(caller: &'a Caller, groups: &'a Groups) -> Judge<'a> {
@@ -150,7 +163,10 @@ mod tests {
             assert_eq!(verdict.is_ok(), allowed, "{uid}:{gid} {mode:o} {mask}");
         }
         let caller = Caller { uid: 11, gid: 21, pid: 1 };
-        assert!(judge(&caller, &groups).may(&stat(Kind::File, 0o040, 10, 50), ACCESS_READ).is_ok(), "supplementary group");
+        assert!(
+            judge(&caller, &groups).may(&stat(Kind::File, 0o040, 10, 50), ACCESS_READ).is_ok(),
+            "supplementary group"
+        );
         let lax = Judge { caller: &caller, processes: None, strict: false };
         assert!(lax.may(&stat(Kind::File, 0, 10, 20), ACCESS_WRITE).is_ok());
         assert_eq!(lax.access(&stat(Kind::File, 0, 10, 20), ACCESS_WRITE), Err(Errno::Access));
@@ -183,7 +199,11 @@ mod tests {
         ];
         for (uid, to_uid, to_gid, allowed) in table {
             let caller = Caller { uid, gid: 21, pid: 1 };
-            assert_eq!(judge(&caller, &groups).may_give(&file, to_uid, to_gid).is_ok(), allowed, "{uid} {to_uid:?} {to_gid:?}");
+            assert_eq!(
+                judge(&caller, &groups).may_give(&file, to_uid, to_gid).is_ok(),
+                allowed,
+                "{uid} {to_uid:?} {to_gid:?}"
+            );
         }
     }
 

@@ -36,7 +36,12 @@ pub trait Fetch: Send + Sync + 'static {
     fn nodes(&self, volume: VolumeNo, missing: Missing) -> BoxFuture<'static, Result<(), FetchError>>;
 
     /// Brings blobs of contents; `caller_pid` says for whom (0 if unknown).
-    fn blobs(&self, volume: VolumeNo, blobs: Vec<BlobRef>, caller_pid: u32) -> BoxFuture<'static, Result<(), FetchError>>;
+    fn blobs(
+        &self,
+        volume: VolumeNo,
+        blobs: Vec<BlobRef>,
+        caller_pid: u32,
+    ) -> BoxFuture<'static, Result<(), FetchError>>;
 
     /// Begins to bring blobs that will probably be asked for soon; returns at once.
     fn prefetch(&self, volume: VolumeNo, blobs: Vec<BlobRef>);

@@ -113,6 +113,10 @@ mod tests {
             assert!(!numbers[..i].contains(number));
         }
         let reordered = Numbering { alone: false, key: [7; 32], boxes: vec![b"b".to_vec(), b"a".to_vec()] };
-        assert_eq!(reordered.node(&Realm::Live(1), FileId(42)), numbers[0], "a box keeps its numbers wherever it is named");
+        assert_eq!(
+            reordered.node(&Realm::Live(1), FileId(42)),
+            numbers[0],
+            "a box keeps its numbers wherever it is named"
+        );
     }
 }

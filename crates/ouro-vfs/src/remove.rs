@@ -96,7 +96,6 @@ impl Vfs {
     /// # Errors
     /// [`Errno::CrossBox`], [`Errno::Exists`] for [`RenameHow::NoReplace`], [`Errno::NotDirectory`], [`Errno::IsDirectory`],
     /// [`Errno::NotEmpty`], [`Errno::Invalid`] for a directory into itself, [`Errno::Access`], [`Errno::NotPermitted`], [`Errno::NoEntry`].
-    #[expect(clippy::too_many_arguments, reason = "two places, who asks, and how: the system call's own arguments")]
     pub fn rename(
         &self,
         caller: &Caller,

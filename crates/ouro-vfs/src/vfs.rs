@@ -183,11 +183,7 @@ impl Vfs {
     }
 
     /// Changes the live state of a box in one step.
-    pub(crate) fn edit<R>(
-        &self,
-        volume: u32,
-        mut op: impl FnMut(Edit<'_>) -> Result<(R, Edited), Halt>,
-    ) -> Reply<R> {
+    pub(crate) fn edit<R>(&self, volume: u32, mut op: impl FnMut(Edit<'_>) -> Result<(R, Edited), Halt>) -> Reply<R> {
         let mut refused = None;
         let result = self.volume(volume).edit(|edit| {
             op(edit).map_err(|halt| match halt {

@@ -1,5 +1,4 @@
 //! A box on a temporary folder, mounted without a kernel.
-#![expect(dead_code, reason = "each test file uses a part of it")]
 
 use futures::channel::oneshot;
 use futures::executor::block_on;
@@ -13,7 +12,8 @@ use ouro_core::state::{Attributes, Kind, Place};
 use ouro_core::tree::TreeParams;
 use ouro_local::volume::{Commit, Volume, VolumeOptions, VolumePorts};
 use ouro_vfs::{
-    Caller, Fetch, FetchError, Invalidate, Mounted, NodeNo, OpenFlags, Processes, Reply, Stat, Stop, Vfs, VfsOptions, VolumeNo,
+    Caller, Fetch, FetchError, Invalidate, Mounted, NodeNo, OpenFlags, Processes, Reply, Stat, Stop, Vfs, VfsOptions,
+    VolumeNo,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -21,13 +21,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tempfile::TempDir;
 
-pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 1 };
-pub const READ: OpenFlags = OpenFlags { read: true, write: false, append: false, truncate: false, direct: false };
-pub const WRITE: OpenFlags = OpenFlags { read: true, write: true, append: false, truncate: false, direct: false };
-pub const START_NS: i64 = 1_795_357_800_000_000_000;
+pub(crate) const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+pub(crate) const READ: OpenFlags =
+    OpenFlags { read: true, write: false, append: false, truncate: false, direct: false };
+pub(crate) const WRITE: OpenFlags =
+    OpenFlags { read: true, write: true, append: false, truncate: false, direct: false };
+pub(crate) const START_NS: i64 = 1_795_357_800_000_000_000;
 
 /// A clock that goes on by a microsecond whenever somebody looks.
-pub struct TestClock(pub AtomicI64);
+pub(crate) struct TestClock(pub(crate) AtomicI64);
 impl Clock for TestClock {
     fn wall_ns(&self) -> i64 {
         self.0.fetch_add(1000, Ordering::Relaxed)
@@ -60,12 +62,12 @@ impl Runtime for Threads {
 
 /// What the remote holds, and what was asked of it.
 #[derive(Default)]
-pub struct Remote {
-    pub blobs: Mutex<BTreeMap<BlobId, Vec<u8>>>,
-    pub volume: Mutex<Option<Arc<Volume>>>,
-    pub asked: Mutex<Vec<Vec<BlobRef>>>,
-    pub ahead: Mutex<Vec<Vec<BlobRef>>>,
-    pub fails: Mutex<Option<FetchError>>,
+pub(crate) struct Remote {
+    pub(crate) blobs: Mutex<BTreeMap<BlobId, Vec<u8>>>,
+    pub(crate) volume: Mutex<Option<Arc<Volume>>>,
+    pub(crate) asked: Mutex<Vec<Vec<BlobRef>>>,
+    pub(crate) ahead: Mutex<Vec<Vec<BlobRef>>>,
+    pub(crate) fails: Mutex<Option<FetchError>>,
 }
 
 impl Fetch for Remote {
@@ -91,9 +93,9 @@ impl Fetch for Remote {
 
 /// What the kernel was told.
 #[derive(Default)]
-pub struct Told(pub Mutex<Vec<String>>);
+pub(crate) struct Told(pub(crate) Mutex<Vec<String>>);
 impl Told {
-    pub fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock())
     }
 }
@@ -111,7 +113,7 @@ impl Invalidate for Told {
 
 /// Processes by number: groups and command line.
 #[derive(Default)]
-pub struct ProcessTable(pub BTreeMap<u32, (Vec<u32>, &'static str)>);
+pub(crate) struct ProcessTable(pub(crate) BTreeMap<u32, (Vec<u32>, &'static str)>);
 impl Processes for ProcessTable {
     fn groups(&self, pid: u32) -> Vec<u32> {
         self.0.get(&pid).map(|p| p.0.clone()).unwrap_or_default()
@@ -123,25 +125,25 @@ impl Processes for ProcessTable {
 }
 
 /// A mounted box; the folder outlives restarts.
-pub struct World {
-    pub folder: TempDir,
-    pub clock: Arc<TestClock>,
-    pub remote: Arc<Remote>,
-    pub told: Arc<Told>,
-    pub options: VfsOptions,
-    pub vfs: Arc<Vfs>,
-    pub volume: Arc<Volume>,
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) told: Arc<Told>,
+    pub(crate) options: VfsOptions,
+    pub(crate) vfs: Arc<Vfs>,
+    pub(crate) volume: Arc<Volume>,
 }
 
-pub fn blob_id(bytes: &[u8]) -> BlobId {
+pub(crate) fn blob_id(bytes: &[u8]) -> BlobId {
     BlobId(*blake3::hash(bytes).as_bytes())
 }
 
-pub fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }
 
-pub fn load(folder: &std::path::Path, clock: Arc<TestClock>) -> Arc<Volume> {
+pub(crate) fn load(folder: &std::path::Path, clock: Arc<TestClock>) -> Arc<Volume> {
     let (data, cache) = (folder.join("data"), folder.join("cache"));
     std::fs::create_dir_all(&data).unwrap();
     std::fs::create_dir_all(&cache).unwrap();
@@ -154,11 +156,11 @@ pub fn load(folder: &std::path::Path, clock: Arc<TestClock>) -> Arc<Volume> {
 }
 
 impl World {
-    pub fn new() -> World {
+    pub(crate) fn new() -> World {
         World::with(VfsOptions::default())
     }
 
-    pub fn with(options: VfsOptions) -> World {
+    pub(crate) fn with(options: VfsOptions) -> World {
         let folder = TempDir::new().unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(START_NS)));
         let volume = load(folder.path(), clock.clone());
@@ -169,7 +171,7 @@ impl World {
     }
 
     /// Ends the mount and the box in good order and begins again from what is on the disk.
-    pub fn restart(self) -> World {
+    pub(crate) fn restart(self) -> World {
         let World { folder, clock, remote, told, options, vfs, volume } = self;
         volume.flush(true).unwrap();
         *remote.volume.lock() = None;
@@ -181,7 +183,7 @@ impl World {
     }
 
     /// Publishes what is pending as one commit, as the sync would.
-    pub fn publish(&self) -> bool {
+    pub(crate) fn publish(&self) -> bool {
         let Some(sealed) = self.volume.seal().unwrap() else { return false };
         let mut delta = Delta { files: (*sealed.files).clone() };
         for file in &mut delta.files {
@@ -199,7 +201,7 @@ impl World {
     }
 
     /// Bytes as a sealed content whose chunks are on this device and on the remote.
-    pub fn stored(&self, bytes: &[u8], chunk: usize) -> Content {
+    pub(crate) fn stored(&self, bytes: &[u8], chunk: usize) -> Content {
         let content = self.online(bytes, chunk);
         if let Content::Chunks(chunks) = &content {
             for chunk in chunks.iter() {
@@ -210,7 +212,7 @@ impl World {
     }
 
     /// Bytes as a sealed content whose chunks are on the remote only.
-    pub fn online(&self, bytes: &[u8], chunk: usize) -> Content {
+    pub(crate) fn online(&self, bytes: &[u8], chunk: usize) -> Content {
         if bytes.len() <= 128 {
             return Content::Inline(bytes.into());
         }
@@ -223,7 +225,7 @@ impl World {
     }
 
     /// Learns a commit of another device.
-    pub fn learn(&self, seq: u64, files: Vec<FileDelta>) {
+    pub(crate) fn learn(&self, seq: u64, files: Vec<FileDelta>) {
         let parents = self.volume.heads();
         let hlc = Hlc::from_millis((self.clock.wall_ns() / 1_000_000) as u64 + seq);
         let mut delta = Delta { files };
@@ -235,7 +237,7 @@ impl World {
 
     // Short forms, as root.
 
-    pub fn find(&self, path: &str) -> Reply<Stat> {
+    pub(crate) fn find(&self, path: &str) -> Reply<Stat> {
         let mut stat = self.vfs.getattr(NodeNo::ROOT, None)?;
         for part in path.split('/').filter(|part| !part.is_empty()) {
             stat = self.vfs.lookup(&ROOT, stat.node, part.as_bytes())?;
@@ -243,11 +245,11 @@ impl World {
         Ok(stat)
     }
 
-    pub fn node(&self, path: &str) -> NodeNo {
+    pub(crate) fn node(&self, path: &str) -> NodeNo {
         self.find(path).unwrap().node
     }
 
-    pub fn write_file(&self, parent: NodeNo, name: &str, bytes: &[u8]) -> Stat {
+    pub(crate) fn write_file(&self, parent: NodeNo, name: &str, bytes: &[u8]) -> Stat {
         let (stat, handle) = self.vfs.create(&ROOT, parent, name.as_bytes(), 0o644, WRITE, false).unwrap();
         self.vfs.write(&ROOT, stat.node, handle, 0, bytes).unwrap();
         self.vfs.release(stat.node, handle);
@@ -255,14 +257,14 @@ impl World {
     }
 
     /// Reads a whole file, waiting for what must be fetched.
-    pub fn read_file(&self, node: NodeNo) -> Vec<u8> {
+    pub(crate) fn read_file(&self, node: NodeNo) -> Vec<u8> {
         let handle = self.vfs.open(&ROOT, node, READ).unwrap();
         let bytes = wait(|| self.vfs.read(&ROOT, node, handle, 0, 1 << 30)).unwrap();
         self.vfs.release(node, handle);
         bytes
     }
 
-    pub fn names(&self, directory: NodeNo) -> Vec<String> {
+    pub(crate) fn names(&self, directory: NodeNo) -> Vec<String> {
         let handle = self.vfs.opendir(&ROOT, directory).unwrap();
         let mut names = Vec::new();
         let mut cookie = 0;
@@ -287,7 +289,7 @@ fn mount(volume: &Arc<Volume>, remote: &Arc<Remote>, told: &Arc<Told>, options: 
 }
 
 /// Calls an operation until it need not wait any more, as a door does.
-pub fn wait<T>(operation: impl Fn() -> Reply<T>) -> Reply<T> {
+pub(crate) fn wait<T>(operation: impl Fn() -> Reply<T>) -> Reply<T> {
     for _ in 0..100 {
         match operation() {
             Err(Stop::Wait(wait)) => block_on(wait.0)?,
@@ -298,7 +300,7 @@ pub fn wait<T>(operation: impl Fn() -> Reply<T>) -> Reply<T> {
 }
 
 /// The error of an answer.
-pub fn errno<T: std::fmt::Debug>(reply: Reply<T>) -> ouro_vfs::Errno {
+pub(crate) fn errno<T: std::fmt::Debug>(reply: Reply<T>) -> ouro_vfs::Errno {
     match reply {
         Err(Stop::Errno(errno)) => errno,
         other => panic!("no error: {other:?}"),
@@ -306,7 +308,7 @@ pub fn errno<T: std::fmt::Debug>(reply: Reply<T>) -> ouro_vfs::Errno {
 }
 
 /// A file that another device made.
-pub fn made(counter: u32, kind: Kind, parent: FileId, text: &str, content: Option<Content>) -> FileDelta {
+pub(crate) fn made(counter: u32, kind: Kind, parent: FileId, text: &str, content: Option<Content>) -> FileDelta {
     let place = Place { parent, name: name(text) };
     let mut delta = FileDelta::new(FileId::new(DeviceNo(9), counter), kind, None);
     let at = place.clone();

@@ -1,12 +1,10 @@
 //! What POSIX promises, through the face.
 
-mod support;
-
+use crate::support::{READ, ROOT, WRITE, World, errno};
 use ouro_core::state::Kind;
 use ouro_vfs::{
     Allocate, Caller, Errno, NodeNo, OpenFlags, RenameHow, Seek, SetAttributes, SetTime, SetXattr, VfsOptions,
 };
-use support::{READ, ROOT, WRITE, World, errno};
 
 const ALICE: Caller = Caller { uid: 10, gid: 20, pid: 100 };
 const BOB: Caller = Caller { uid: 11, gid: 21, pid: 101 };
@@ -122,7 +120,8 @@ fn rename_replaces_only_what_fits() {
         world.vfs.symlink(&ROOT, top, b"symlink", b"target").unwrap();
         top
     };
-    let rename = |top: NodeNo, from: &str, to: &str, how| world.vfs.rename(&ROOT, top, from.as_bytes(), top, to.as_bytes(), how);
+    let rename =
+        |top: NodeNo, from: &str, to: &str, how| world.vfs.rename(&ROOT, top, from.as_bytes(), top, to.as_bytes(), how);
     use Errno::*;
     use RenameHow::*;
     let table: [(&str, &str, RenameHow, Option<Errno>); 17] = [

@@ -1,0 +1,159 @@
+//! Listings while entries come and go.
+
+use crate::support::{ROOT, WRITE, World, made};
+use ouro_core::content::Content;
+use ouro_core::id::FileId;
+use ouro_core::state::Kind;
+use ouro_vfs::{NodeNo, RenameHow, VfsOptions};
+use std::collections::BTreeMap;
+
+fn fill(world: &World, count: u32) {
+    for i in 0..count {
+        world.vfs.mknod(&ROOT, NodeNo::ROOT, format!("{i:05}").as_bytes(), Kind::File, 0o644, 0).unwrap();
+    }
+}
+
+fn count(seen: &[String]) -> BTreeMap<&str, usize> {
+    let mut times = BTreeMap::new();
+    for name in seen {
+        *times.entry(name.as_str()).or_default() += 1;
+    }
+    times
+}
+
+#[test]
+fn every_entry_that_stays_is_listed_exactly_once_while_others_come_and_go() {
+    let world = World::new();
+    fill(&world, 3000);
+    let handle = world.vfs.opendir(&ROOT, NodeNo::ROOT).unwrap();
+    let (mut seen, mut cookie, mut step) = (Vec::new(), 0, 0_u32);
+    loop {
+        let entries = world.vfs.readdir(&ROOT, handle, cookie, 70).unwrap();
+        // A door takes as many as fit into its buffer.
+        let taken = entries.len().min(57);
+        let Some(last) = entries[..taken].last() else { break };
+        cookie = last.cookie;
+        seen.extend(entries[..taken].iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()));
+        for entry in &entries[taken..] {
+            world.vfs.forget(entry.stat.node, 1);
+        }
+        // Remove what was given last, something before and something behind; add on both sides.
+        let at = step * 57;
+        for i in [at, at.saturating_sub(30), at + 200] {
+            if i % 3 == 0 {
+                let _may_be_gone = world.vfs.unlink(&ROOT, NodeNo::ROOT, format!("{i:05}").as_bytes());
+            }
+        }
+        let name = String::from_utf8_lossy(&entries[taken - 1].name).into_owned();
+        if name.parse::<u32>().is_ok_and(|i| i % 3 == 0) {
+            world.vfs.unlink(&ROOT, NodeNo::ROOT, name.as_bytes()).unwrap();
+        }
+        for side in ["00000x", "99999x"] {
+            let new = format!("{side}{step}");
+            world.vfs.mknod(&ROOT, NodeNo::ROOT, new.as_bytes(), Kind::File, 0o644, 0).unwrap();
+        }
+        step += 1;
+    }
+    let times = count(&seen);
+    for i in (0..3000).filter(|i| i % 3 != 0) {
+        assert_eq!(times.get(format!("{i:05}").as_str()), Some(&1), "{i}");
+    }
+    assert!(times.values().all(|n| *n == 1), "nothing twice");
+}
+
+#[test]
+fn a_position_is_good_for_another_handle_and_after_the_first_was_closed() {
+    let world = World::new();
+    fill(&world, 500);
+    let first = world.vfs.opendir(&ROOT, NodeNo::ROOT).unwrap();
+    let entries = world.vfs.readdir(&ROOT, first, 0, 200).unwrap();
+    let (taken, cookie) = (120, entries[119].cookie);
+    world.vfs.releasedir(first);
+    world.vfs.unlink(&ROOT, NodeNo::ROOT, &entries[119].name).unwrap();
+    let second = world.vfs.opendir(&ROOT, NodeNo::ROOT).unwrap();
+    let mut seen: Vec<String> =
+        entries[..taken].iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()).collect();
+    let mut at = cookie;
+    loop {
+        let more = world.vfs.readdir(&ROOT, second, at, 99).unwrap();
+        let Some(last) = more.last() else { break };
+        at = last.cookie;
+        seen.extend(more.iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()));
+    }
+    assert_eq!(seen.len(), 502);
+    assert!(count(&seen).values().all(|n| *n == 1));
+}
+
+#[test]
+fn entries_carry_attributes_and_count_as_lookups_but_for_the_dots() {
+    let world = World::new();
+    let directory = world.vfs.mkdir(&ROOT, NodeNo::ROOT, b"d", 0o750).unwrap();
+    let file = world.write_file(directory.node, "f", b"123");
+    world.vfs.forget(file.node, 1);
+    world.vfs.forget(directory.node, 1);
+    assert_eq!(world.vfs.nodes_known(), 0);
+    let root = world.vfs.opendir(&ROOT, NodeNo::ROOT).unwrap();
+    let entries = world.vfs.readdir(&ROOT, root, 0, 10).unwrap();
+    let shown: Vec<_> = entries.iter().map(|e| (&*e.name, e.stat.node, e.looked_up)).collect();
+    let expected: [(&[u8], NodeNo, bool); 3] =
+        [(b".", NodeNo::ROOT, false), (b"..", NodeNo::ROOT, false), (b"d", directory.node, true)];
+    assert_eq!(shown, expected);
+    assert_eq!(world.vfs.nodes_known(), 1);
+    let inside = world.vfs.opendir(&ROOT, directory.node).unwrap();
+    let entries = world.vfs.readdir(&ROOT, inside, 0, 10).unwrap();
+    assert_eq!((entries[0].stat.node, entries[1].stat.node), (directory.node, NodeNo::ROOT));
+    assert_eq!((entries[2].stat.node, entries[2].stat.size), (file.node, 3));
+    assert_eq!(world.vfs.readdir(&ROOT, inside, entries[2].cookie, 10).unwrap(), []);
+    world.vfs.rename(&ROOT, directory.node, b"f", NodeNo::ROOT, b"f", RenameHow::Replace).unwrap();
+    assert_eq!(world.vfs.getattr(file.node, None).unwrap().size, 3);
+}
+
+#[test]
+fn snapshots_are_listed_only_if_asked_for() {
+    let hidden = World::new();
+    assert_eq!(hidden.names(NodeNo::ROOT), Vec::<String>::new());
+    let shown = World::with(VfsOptions { show_snapshots: true, ..VfsOptions::default() });
+    shown.write_file(NodeNo::ROOT, "a", b"");
+    assert_eq!(shown.names(NodeNo::ROOT), [".snapshots", "a"]);
+}
+
+#[test]
+fn conflict_copies_are_listed_once_whatever_is_taken_of_a_page() {
+    let world = World::new();
+    world.volume.name_device(ouro_core::id::DeviceNo(9), "other".into());
+    for i in 0..20_u32 {
+        let name = format!("n{i:02}.txt");
+        world.write_file(NodeNo::ROOT, &name, format!("mine {i}").as_bytes());
+    }
+    world.publish();
+    let theirs = (0..20_u32)
+        .map(|i| {
+            made(16 + i, Kind::File, FileId::ROOT, &format!("n{i:02}.txt"), Some(Content::Inline(b"theirs"[..].into())))
+        })
+        .collect();
+    world.learn(1, theirs);
+    for step in [1, 3, 7, 64] {
+        let handle = world.vfs.opendir(&ROOT, NodeNo::ROOT).unwrap();
+        let (mut seen, mut cookie) = (Vec::new(), 0);
+        loop {
+            let entries = world.vfs.readdir(&ROOT, handle, cookie, step).unwrap();
+            // Fewer than were offered, so that listings go on inside of groups.
+            let taken = entries.len().min(step);
+            let Some(last) = entries[..taken].last() else { break };
+            cookie = last.cookie;
+            seen.extend(entries[..taken].iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()));
+        }
+        assert_eq!(seen.len(), 42, "{step}: {seen:?}");
+        assert!(count(&seen).values().all(|n| *n == 1), "{step}: {seen:?}");
+    }
+    let copies = world.names(NodeNo::ROOT).into_iter().filter(|n| n.contains(" (conflict from ")).collect::<Vec<_>>();
+    assert_eq!(copies.len(), 20);
+    let copy = world.find(&copies[0]).unwrap();
+    assert_eq!(world.vfs.getattr(copy.node, None).unwrap(), copy);
+    let handle = world.vfs.open(&ROOT, copy.node, WRITE).unwrap();
+    world.vfs.write(&ROOT, copy.node, handle, 0, b"edit").unwrap();
+    world.vfs.release(copy.node, handle);
+    assert_eq!(&world.read_file(copy.node)[..4], b"edit");
+    world.vfs.unlink(&ROOT, NodeNo::ROOT, copies[1].as_bytes()).unwrap();
+    assert_eq!(world.names(NodeNo::ROOT).len(), 39);
+}

@@ -1,0 +1,12 @@
+//! The file system over a real box on a temporary folder, without a kernel.
+
+#[cfg(test)]
+mod elsewhere;
+#[cfg(test)]
+mod listing;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod posix;
+#[cfg(test)]
+mod support;
