@@ -52,8 +52,8 @@ impl Stem {
         if !contains_mark(bytes) {
             return None;
         }
-        let (base, _) = extension(bytes);
-        strip(base).map(|_| Stem::of(name))
+        let (base, extension) = extension(bytes);
+        strip(base, extension).map(|_| Stem::of(name))
     }
 
     /// The one name without a suffix in it, unless names were cut.
@@ -99,7 +99,7 @@ fn find_mark(name: &[u8]) -> Option<usize> {
 /// Splits a name into what is before all its suffixes, and its extension.
 fn split(name: &[u8]) -> (&[u8], &[u8]) {
     let (mut base, extension) = extension(name);
-    while let Some(stripped) = strip(base) {
+    while let Some(stripped) = strip(base, extension) {
         base = stripped;
     }
     (base, extension)
@@ -119,8 +119,8 @@ fn extension(name: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Takes one suffix off a base.
-fn strip(base: &[u8]) -> Option<&[u8]> {
+/// Takes one suffix off the base of a name.
+fn strip<'a>(base: &'a [u8], after: &[u8]) -> Option<&'a [u8]> {
     let at = find_mark(base).filter(|&at| at > 0)?;
     let rest = &base[at + MARK.len()..];
     let close = rest.iter().position(|&b| b == b')')?;
@@ -131,8 +131,9 @@ fn strip(base: &[u8]) -> Option<&[u8]> {
         _ => false,
     };
     let timed = inside.ends_with(UNSYNCED.as_bytes()) || (inside.len() > 16 && is_minute(&inside[inside.len() - 16..]));
-    // What would leave an extension of its own is taken as it is: stripping would change which stem it is in.
-    (numbered && timed && extension(&base[..at]).1.is_empty()).then_some(&base[..at])
+    // No derived name has its suffix behind the extension: such a name is taken as it is, for its stem would be another's.
+    let in_place = !after.is_empty() || extension(&base[..at]).1.is_empty();
+    (numbered && timed && in_place).then_some(&base[..at])
 }
 
 fn is_minute(bytes: &[u8]) -> bool {
