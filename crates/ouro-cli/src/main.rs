@@ -1,2 +1,84 @@
-//! The `ourobox` command.
-fn main() {}
+//! The `ourobox` command, which is also the headless service.
+//!
+//! The principal type is [`args::Verb`]: each is one call to the engine, answered by the running one over a private socket if there is one.
+//!
+//! Never knows: what a remote, a commit or a tree is; it translates and decides nothing.
+
+mod args;
+mod ask;
+mod client;
+mod host;
+mod places;
+mod progress;
+mod secrets;
+mod server;
+mod show;
+mod start;
+mod wire;
+
+use anyhow::Result;
+use args::{Cli, Verb};
+use clap::Parser;
+use ouro_engine::api::{Failure, FailureKind, Response};
+use places::Places;
+use progress::Bar;
+use std::io::Write;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Names what is logged, in the syntax of tracing's EnvFilter.
+const LOG_VARIABLE: &str = "OUROBOX_LOG";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse(); // ends with 2 on wrong usage
+    start_log(&cli);
+    let response = run(&cli).unwrap_or_else(|error| {
+        let message = format!("{error:#}");
+        Response::Failed(Failure { kind: FailureKind::NeedsUser, message })
+    });
+    tell(&cli, &response)
+}
+
+fn run(cli: &Cli) -> Result<Response> {
+    let places = Places::from_environment()?;
+    match &cli.verb {
+        Verb::Service(args) => host::serve(&places, args.internal_detached),
+        Verb::Fuse(args) if args.foreground => host::mount_here(&places, ask::request(&cli.verb)?),
+        verb => ask::answer(&places, ask::request(verb)?, &Bar::new(!cli.json)),
+    }
+}
+
+/// Prints the answer; says how it went.
+fn tell(cli: &Cli, response: &Response) -> ExitCode {
+    let failures = show::failures(response);
+    let text = if cli.json {
+        let document = serde_json::to_string(response);
+        document.unwrap_or_else(|error| format!(r#"{{"answer":"failed","kind":"bug","message":"{error}"}}"#)) + "\n"
+    } else {
+        show::human(response)
+    };
+    let mut code = if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    // A reader that went away (`ourobox log | head`) is no failure worth a message.
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        code = ExitCode::FAILURE;
+    }
+    if !cli.json {
+        for failure in failures {
+            eprintln!("ourobox: {failure}");
+        }
+    }
+    code
+}
+
+fn start_log(cli: &Cli) {
+    let usual = match (cli.verbose, &cli.verb) {
+        (0, Verb::Service(_)) => "info",
+        (0, _) => "warn",
+        (1, _) => "ouro=debug,info",
+        (_, _) => "trace",
+    };
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(usual));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}

@@ -30,8 +30,9 @@ mod mountinfo;
 mod mountpoint;
 mod notify;
 mod options;
+mod processes;
 
 pub use error::MountError;
 pub use mount::{Mount, mount};
-pub use mountpoint::{check_mountpoint, recover_dead_mount};
+pub use mountpoint::{check_mountpoint, recover_dead_mount, resolve as resolve_mountpoint};
 pub use options::MountOptions;

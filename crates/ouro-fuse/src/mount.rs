@@ -8,6 +8,7 @@ use crate::mountinfo;
 use crate::mountpoint::resolve;
 use crate::notify::KernelCaches;
 use crate::options::MountOptions;
+use crate::processes::SystemProcesses;
 use fuser::{BackgroundSession, Config, Session, SessionACL};
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -51,6 +52,7 @@ pub fn mount(vfs: Arc<Vfs>, options: &MountOptions, runtime: Arc<dyn Runtime>) -
     config.acl = acl;
     config.n_threads = Some(options.thread_count());
     let session = Session::from_fd(door, connection, acl, config).map_err(failed)?;
+    vfs.set_processes(Arc::new(SystemProcesses));
     vfs.set_invalidate(Arc::new(KernelCaches::new(session.notifier(), runtime)));
     let session = session.spawn().map_err(failed)?;
     let device = mountinfo::at(&path).ok().flatten().map(|line| line.device);
@@ -73,6 +75,15 @@ impl Mount {
         self.detach(false)?;
         self.wait();
         Ok(())
+    }
+
+    /// Takes the mount out of the tree at once, in use or not, and returns at once: it ends with its last user, or with this process.
+    ///
+    /// # Errors
+    ///
+    /// [`MountError::Unmount`] if the system refuses.
+    pub fn unmount_lazily(&self) -> Result<(), MountError> {
+        self.detach(true)
     }
 
     /// Takes the mount down and returns when its last request is answered. If it is in use, it is taken out of the tree instead and this

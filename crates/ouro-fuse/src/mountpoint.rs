@@ -108,9 +108,13 @@ fn make(path: &Path) -> Result<(), MountError> {
     })
 }
 
-/// The path without symlinks. The last component is not looked into (it may be a dead mount) unless it is a symlink; what does not exist yet
-/// keeps the name it was given.
-pub(crate) fn resolve(path: &Path) -> Result<PathBuf, MountError> {
+/// The path without symlinks, as [`Mount::path`](crate::Mount::path) will say it. The last component is not looked into (it may be a dead mount)
+/// unless it is a symlink; what does not exist yet keeps the name it was given.
+///
+/// # Errors
+///
+/// [`MountError::Path`].
+pub fn resolve(path: &Path) -> Result<PathBuf, MountError> {
     let failed = |source| MountError::Path { what: "cannot resolve", path: path.to_path_buf(), source };
     let absolute = std::path::absolute(path).map_err(failed)?;
     let is_link = std::fs::symlink_metadata(&absolute).is_ok_and(|metadata| metadata.is_symlink());

@@ -1,6 +1,7 @@
 //! How a mount is made: what the user chooses, and what the kernel is told.
 
 use crate::error::MountError;
+use ouro_vfs::VfsOptions;
 use std::path::PathBuf;
 
 /// What can be chosen about one mount.
@@ -36,6 +37,19 @@ impl MountOptions {
     /// Whether the kernel checks permissions: always when other users are let in.
     pub fn kernel_checks_permissions(&self) -> bool {
         self.default_permissions || self.allow_other
+    }
+
+    /// How the vfs behind such a mount is to behave: it checks permissions if the kernel does not, and what has no owner noted on this
+    /// device belongs to this process's user. `node_key` is the key of inode numbers that are hashes.
+    pub fn vfs_options(&self, node_key: [u8; 32]) -> VfsOptions {
+        VfsOptions {
+            check_permissions: !self.kernel_checks_permissions(),
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            read_only: self.read_only,
+            node_key,
+            ..VfsOptions::default()
+        }
     }
 
     pub(crate) fn thread_count(&self) -> usize {
@@ -85,6 +99,7 @@ mod tests {
     #[test]
     fn letting_others_in_implies_permission_checks_by_the_kernel() {
         let options = MountOptions { allow_other: true, ..MountOptions::new("/m") };
+        assert!(!options.vfs_options([0; 32]).check_permissions);
         assert_eq!(options.for_helper(), "nosuid,nodev,subtype=ourobox,default_permissions,allow_other,fsname=ourobox");
     }
 
@@ -92,6 +107,7 @@ mod tests {
     fn the_usual_mount_is_private_and_checks_permissions_itself() {
         let options = MountOptions::new("/m");
         assert_eq!(options.for_helper(), "nosuid,nodev,subtype=ourobox,fsname=ourobox");
+        assert!(options.vfs_options([0; 32]).check_permissions);
         let read_only = MountOptions { read_only: true, ..options };
         assert!(read_only.for_helper().contains(",ro,"));
     }

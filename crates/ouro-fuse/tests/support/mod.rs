@@ -12,7 +12,7 @@ use ouro_core::state::{Attributes, Kind, Place};
 use ouro_core::tree::TreeParams;
 use ouro_fuse::{Mount, MountOptions, check_mountpoint, mount, recover_dead_mount};
 use ouro_local::volume::{Commit, Volume, VolumeOptions, VolumePorts};
-use ouro_vfs::{Fetch, FetchError, Mounted, Vfs, VfsOptions, VolumeNo};
+use ouro_vfs::{Fetch, FetchError, Mounted, Vfs, VolumeNo};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -183,12 +183,7 @@ fn mount_at(volume: &Arc<Volume>, remote: &Arc<Remote>, options: &MountOptions) 
     recover_dead_mount(&options.mountpoint).expect("nothing foreign there");
     check_mountpoint(&options.mountpoint, &[]).expect("a good mount point");
     let boxes = vec![Mounted { name: name("box"), volume: Arc::clone(volume) }];
-    let check_permissions = !options.kernel_checks_permissions();
-    let vfs = Vfs::new(
-        boxes,
-        Arc::clone(remote) as Arc<dyn Fetch>,
-        VfsOptions { check_permissions, ..VfsOptions::default() },
-    );
+    let vfs = Vfs::new(boxes, Arc::clone(remote) as Arc<dyn Fetch>, options.vfs_options([3; 32]));
     mount(vfs, options, Arc::new(Machine)).expect("it can be mounted")
 }
 

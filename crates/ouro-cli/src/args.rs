@@ -1,0 +1,260 @@
+//! The command line: verbs, options and the texts of `--help`.
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Any storage you own, as a drive that mounts at once, works offline and remembers every state.
+#[derive(Debug, Parser)]
+#[command(name = "ourobox", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Start with:  ourobox init fs:///media/disk/box  and then  ourobox fuse ~/Box\n\
+    Exit codes: 0 done; 1 failed, with one line saying what and what to do; 2 wrong usage.")]
+pub(crate) struct Cli {
+    /// Answer in JSON: one document on standard output, also for failures
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Say more on standard error; twice: everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Make a repository on a storage of yours, or join the one that is there
+    Init(InitArgs),
+    /// Join an existing repository on this device
+    Join(JoinArgs),
+    /// Mount boxes; returns once they are mounted
+    Fuse(FuseArgs),
+    /// Write everything down, unmount, and end the engine if nothing else needs it
+    Umount(UmountArgs),
+    /// Show how boxes, or some paths, stand
+    Status {
+        /// Files or directories in a mount; none: all boxes
+        paths: Vec<PathBuf>,
+    },
+    /// List a directory with the state of each entry
+    Ls {
+        /// A directory or file in a mount
+        #[arg(default_value = ".")]
+        path: PathBuf,
+    },
+    /// Return when everything, or what is at a path, is safe on the remote
+    Wait(WaitArgs),
+    /// Keep files and directories on this device
+    Pin(PinArgs),
+    /// Take back what `pin` said: keep them here as needed
+    Unpin {
+        /// Files or directories in a mount
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Give the disk space of files back; refuses what is not on the remote yet
+    Free {
+        /// Files or directories in a mount
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Show what was changed, by whom and when, newest first
+    Log(LogArgs),
+    /// Show requests and bytes since the engine's start, and the cost of the last commit
+    Stats,
+    /// Verify what the remote holds; exits with 1 if something is wrong
+    Check {
+        /// Read every byte back instead of looking whether it is there
+        #[arg(long)]
+        read_data: bool,
+    },
+    /// List the devices that write to each box
+    Devices,
+    /// Run the engine in the foreground, without a window; mounts come by `ourobox fuse`
+    Service(ServiceArgs),
+}
+
+/// What `init` and `join` have in common.
+#[derive(Debug, Args)]
+pub(crate) struct RemoteArgs {
+    /// URI of the storage: s3://bucket/prefix, webdav://host/path, sftp://host/path or fs:///directory.
+    /// No secrets in it: they come from the environment or from --credentials-file
+    pub(crate) remote: String,
+
+    /// What the box is called on this device [default: the last part of the URI]
+    #[arg(long = "box", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// What this device is called in the box [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device_name: Option<String>,
+
+    /// Read the passphrase from the first line of a file; without it, from OUROBOX_PASSPHRASE or the terminal
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+
+    /// The repository is not encrypted: whoever can read the storage can read the files
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub(crate) no_encryption: bool,
+
+    /// Read the storage's credentials from KEY=VALUE lines in a file instead of the environment
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials_file: Option<PathBuf>,
+}
+
+/// `ourobox init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `ourobox join`.
+#[derive(Debug, Args)]
+pub(crate) struct JoinArgs {
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `ourobox fuse`.
+#[derive(Debug, Args)]
+pub(crate) struct FuseArgs {
+    /// An empty directory, or one to be made
+    pub(crate) mountpoint: PathBuf,
+
+    /// Which box; several become directories under the mount point [default: the only one]
+    #[arg(long = "box", value_name = "NAME")]
+    pub(crate) boxes: Vec<String>,
+
+    /// Stay until it is unmounted or ended by a signal
+    #[arg(long)]
+    pub(crate) foreground: bool,
+
+    /// Let other users in (needs root, or user_allow_other in /etc/fuse.conf)
+    #[arg(long)]
+    pub(crate) allow_other: bool,
+
+    /// Let the kernel check permissions (implied by --allow-other)
+    #[arg(long)]
+    pub(crate) default_permissions: bool,
+}
+
+/// `ourobox umount`.
+#[derive(Debug, Args)]
+pub(crate) struct UmountArgs {
+    /// Where it is mounted
+    #[arg(required_unless_present = "all")]
+    pub(crate) mountpoint: Option<PathBuf>,
+
+    /// Unmount everything and end the engine
+    #[arg(long, conflicts_with = "mountpoint")]
+    pub(crate) all: bool,
+}
+
+/// `ourobox wait`.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// A file or directory in a mount; none: all boxes
+    #[arg(conflicts_with = "all")]
+    pub(crate) path: Option<PathBuf>,
+
+    /// All boxes
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+}
+
+/// `ourobox pin`.
+#[derive(Debug, Args)]
+pub(crate) struct PinArgs {
+    /// Files or directories in a mount
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Keep them on the remote only
+    #[arg(long)]
+    pub(crate) online: bool,
+}
+
+/// `ourobox log`.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// A file or directory in a mount; none: the only box
+    pub(crate) path: Option<PathBuf>,
+
+    /// Show at most so many
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
+    pub(crate) limit: usize,
+}
+
+/// `ourobox service`.
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// Started by `ourobox fuse`: report readiness on standard output, write to the log, end with the last mount
+    #[arg(long, hide = true)]
+    pub(crate) internal_detached: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definitions_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_of_the_manual_is_understood() {
+        for line in [
+            "ourobox init fs:///x --box b --device-name d --passphrase-file p --credentials-file c",
+            "ourobox init fs:///x --no-encryption",
+            "ourobox join s3://b/p?region=x",
+            "ourobox fuse /m --box a --box b --foreground --allow-other --default-permissions",
+            "ourobox umount /m",
+            "ourobox umount --all",
+            "ourobox status",
+            "ourobox --json status a b",
+            "ourobox ls --json",
+            "ourobox wait",
+            "ourobox wait --all --timeout 5",
+            "ourobox wait a/b",
+            "ourobox pin a --online",
+            "ourobox unpin a",
+            "ourobox free a b",
+            "ourobox log -n 3 a",
+            "ourobox stats",
+            "ourobox check --read-data",
+            "ourobox devices",
+            "ourobox service -vv",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn contradictions_and_omissions_are_wrong_usage() {
+        for line in [
+            "ourobox init fs:///x --no-encryption --passphrase-file p",
+            "ourobox init",
+            "ourobox umount",
+            "ourobox umount /m --all",
+            "ourobox wait a --all",
+            "ourobox pin",
+            "ourobox free",
+            "ourobox frobnicate",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The mounts of one engine.
+
+use super::blocking;
+use ouro_engine::Engine;
+use ouro_engine::api::{Failure, FailureKind, MountRequest, Response};
+use ouro_fuse::{Mount, MountError, MountOptions, check_mountpoint, mount, recover_dead_mount, resolve_mountpoint};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// How often an unmount is tried again while something uses the mount.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+
+/// How long an unmount waits for those who use the mount.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Somebody asked for it and can close what is open: one second, then it stays mounted.
+    Short,
+    /// The engine ends: five seconds, then it is taken out of the tree and ends with its last user, or with this process.
+    ThenLazily,
+}
+
+impl Patience {
+    fn time(self) -> Duration {
+        match self {
+            Patience::Short => Duration::from_secs(1),
+            Patience::ThenLazily => Duration::from_secs(5),
+        }
+    }
+}
+
+/// What is mounted by this process.
+pub(super) struct Mounts {
+    engine: Arc<Engine>,
+    /// What a mount must neither contain nor lie in.
+    own_folders: Vec<PathBuf>,
+    mounted: Mutex<BTreeMap<PathBuf, Arc<Mount>>>,
+    /// Counts every mount and unmount.
+    changes: watch::Sender<u64>,
+}
+
+impl Mounts {
+    pub(super) fn new(engine: Arc<Engine>, own_folders: Vec<PathBuf>) -> Mounts {
+        Mounts { engine, own_folders, mounted: Mutex::default(), changes: watch::Sender::new(0) }
+    }
+
+    /// Mounts boxes. Blocks.
+    pub(super) fn mount(self: &Arc<Self>, request: &MountRequest) -> Response {
+        match self.try_mount(request) {
+            Ok(mountpoint) => Response::Mounted { mountpoint },
+            Err(failure) => Response::Failed(failure),
+        }
+    }
+
+    fn try_mount(self: &Arc<Self>, request: &MountRequest) -> Result<PathBuf, Failure> {
+        let path = resolve_mountpoint(&request.mountpoint).map_err(failure)?;
+        if recover_dead_mount(&path).map_err(failure)? {
+            tracing::info!(mountpoint = %path.display(), "cleared the mount of an engine that died");
+        }
+        check_mountpoint(&path, &self.own_folders).map_err(failure)?;
+        let options = MountOptions {
+            allow_other: request.allow_other,
+            default_permissions: request.default_permissions,
+            ..MountOptions::new(&path)
+        };
+        let vfs = self.engine.attach(&request.boxes, &path, options.vfs_options(self.node_key()))?;
+        let mounted = match mount(vfs, &options, self.engine.runtime()) {
+            Ok(mounted) => Arc::new(mounted),
+            Err(error) => {
+                self.engine.detach(&path)?;
+                return Err(failure(error));
+            }
+        };
+        self.watch(&path, &mounted);
+        self.mounted.lock().insert(path.clone(), mounted);
+        self.changes.send_modify(|count| *count += 1);
+        Ok(path)
+    }
+
+    /// The key of inode numbers that are hashes: the same for the same installation, so that they survive remounts.
+    fn node_key(&self) -> [u8; 32] {
+        let data = self.own_folders.iter().map(|folder| folder.as_os_str().as_bytes()).collect::<Vec<_>>().join(&b'\0');
+        blake3::derive_key("ourobox 2026-11-22 inode numbers of one installation", &data)
+    }
+
+    /// Cleans up after a mount whenever it ends, whoever ended it.
+    fn watch(self: &Arc<Self>, path: &Path, mounted: &Mount) {
+        let (mounts, path, ended) = (Arc::clone(self), path.to_owned(), mounted.on_unmounted());
+        let runtime = self.engine.runtime();
+        let clean = {
+            let runtime = Arc::clone(&runtime);
+            async move {
+                ended.await;
+                let forget = move || mounts.forget(&path);
+                runtime.blocking(Box::new(forget)).await;
+            }
+        };
+        runtime.spawn(Box::pin(clean));
+    }
+
+    /// Forgets a mount that has ended, once. Blocks until what was written through it is durable here.
+    fn forget(&self, path: &Path) {
+        let ended = {
+            let mut mounted = self.mounted.lock();
+            let ended = mounted.get(path).is_some_and(|mount| mount.is_unmounted());
+            if ended { mounted.remove(path) } else { None }
+        };
+        if ended.is_none() {
+            return;
+        }
+        if let Err(failure) = self.engine.detach(path) {
+            tracing::error!(message = failure.message, "what was written last may not be durable");
+        }
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Takes down what is mounted at `path`.
+    pub(super) async fn unmount(self: &Arc<Self>, path: &Path, patience: Patience) -> Response {
+        let path = match resolve_mountpoint(path) {
+            Ok(path) => path,
+            Err(error) => return Response::Failed(failure(error)),
+        };
+        let Some(mounted) = self.mounted.lock().get(&path).cloned() else {
+            return clear_dead(path).await;
+        };
+        let deadline = Instant::now() + patience.time();
+        let mut ticks = interval(TRY_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let (tried, mounts, path) = (Arc::clone(&mounted), Arc::clone(self), path.clone());
+            let last = Instant::now() >= deadline;
+            let lazily = last && patience == Patience::ThenLazily;
+            let attempt = blocking(move || {
+                let outcome = if lazily { tried.unmount_lazily() } else { tried.try_unmount() };
+                match outcome {
+                    Ok(()) => {
+                        mounts.forget(&path);
+                        Response::Done
+                    }
+                    Err(error) => Response::Failed(failure(error)),
+                }
+            });
+            match attempt.await {
+                Response::Failed(busy) if busy.kind == FailureKind::Retry && !last => {}
+                response => return response,
+            }
+        }
+    }
+
+    /// Takes everything down, at last lazily; what cannot be taken down is told to the log.
+    pub(super) async fn end_all(self: &Arc<Self>) {
+        let paths: Vec<PathBuf> = self.mounted.lock().keys().cloned().collect();
+        for path in paths {
+            if let Response::Failed(failure) = self.unmount(&path, Patience::ThenLazily).await {
+                tracing::error!(mountpoint = %path.display(), message = failure.message, "a mount stays behind");
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.mounted.lock().is_empty()
+    }
+
+    /// Resolves when something was mounted for the first time.
+    pub(super) async fn first(&self) {
+        // An error would be the sender falling, which is this object.
+        let mut changes = self.changes.subscribe();
+        drop(changes.wait_for(|&count| count > 0).await);
+    }
+
+    /// Resolves at the next mount or unmount after this call.
+    pub(super) fn changed(&self) -> impl Future<Output = ()> + use<> {
+        let mut changes = self.changes.subscribe();
+        async move {
+            drop(changes.changed().await);
+        }
+    }
+}
+
+/// What can be done about a place where this engine has mounted nothing.
+async fn clear_dead(path: PathBuf) -> Response {
+    blocking(move || match recover_dead_mount(&path) {
+        Ok(true) => Response::Done,
+        Ok(false) => {
+            let message = format!("nothing of Ourobox is mounted at {}", path.display());
+            Response::Failed(Failure { kind: FailureKind::NeedsUser, message })
+        }
+        Err(error) => Response::Failed(failure(error)),
+    })
+    .await
+}
+
+/// A mount's error as what to do about it.
+fn failure(error: MountError) -> Failure {
+    let kind = match &error {
+        MountError::Busy { .. } => FailureKind::Retry,
+        MountError::AlreadyMounted { .. } | MountError::NotEmpty { .. } | MountError::ForeignDead { .. } => {
+            FailureKind::Conflict
+        }
+        MountError::Device { .. } | MountError::HelperMissing { .. } => FailureKind::Unsupported,
+        MountError::NotDirectory { .. }
+        | MountError::Contains { .. }
+        | MountError::Inside { .. }
+        | MountError::Path { .. }
+        | MountError::BadSource { .. }
+        | MountError::Helper { .. }
+        | MountError::Kernel { .. }
+        | MountError::Unmount { .. } => FailureKind::NeedsUser,
+    };
+    Failure { kind, message: error.to_string() }
+}

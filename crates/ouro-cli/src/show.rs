@@ -1,0 +1,285 @@
+//! Answers for people and for machines.
+
+mod table;
+mod words;
+
+use ouro_engine::api::{
+    BoxStats, BoxStatus, CheckReport, CommitCost, CommitLine, DeviceLine, EntryInfo, Joined, PathStatus, Response,
+    Status,
+};
+use std::fmt::Write as _;
+use table::{Table, left, right};
+use words::{bytes, clean, count, date, state, wish};
+
+/// What goes to standard output, with a line end if there is anything.
+pub(crate) fn human(response: &Response) -> String {
+    match response {
+        Response::Done => String::new(),
+        Response::Joined(joined) => show_joined(joined),
+        Response::Mounted { mountpoint } => format!("Mounted at {}.\n", clean(&mountpoint.display().to_string())),
+        Response::Status(status) => show_status(status),
+        Response::Entries { entries } => show_entries(entries),
+        Response::Freed { bytes: freed, .. } => format!("{} given back.\n", bytes(*freed)),
+        Response::Log { commits } => show_log(commits),
+        Response::Stats { boxes } => boxes.iter().map(show_stats).collect::<Vec<_>>().join("\n"),
+        Response::Checked(report) => show_check(report),
+        Response::Devices { devices } => show_devices(devices),
+        Response::Failed(_) => String::new(), // goes to standard error
+    }
+}
+
+/// Answers in which something failed though the request as a whole did not: one line each, for standard error.
+pub(crate) fn failures(response: &Response) -> Vec<String> {
+    match response {
+        Response::Failed(failure) => vec![clean(&failure.message)],
+        Response::Freed { refused, .. } => refused
+            .iter()
+            .map(|one| format!("{}: {}", clean(&one.path.display().to_string()), clean(&one.why)))
+            .collect(),
+        Response::Checked(report) => report.problems.iter().map(|problem| clean(problem)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn show_joined(joined: &Joined) -> String {
+    let Joined { name, remote, created, device, files } = joined;
+    let (name, remote, device) = (clean(name), clean(remote), clean(device));
+    let first = if *created {
+        format!("Box {name} made on {remote}; this device is called {device}.\n")
+    } else {
+        format!("Box {name} joined on {remote}: {}; this device is called {device}.\n", count(*files, "file"))
+    };
+    first + &format!("Mount it with: ourobox fuse DIRECTORY --box {name}\n")
+}
+
+fn show_status(status: &Status) -> String {
+    let mut text = String::new();
+    for one in &status.boxes {
+        text += &show_box(one);
+    }
+    if status.boxes.is_empty() && status.paths.is_empty() {
+        text += "No box yet. Make one with: ourobox init REMOTE\n";
+    }
+    let mut table = Table::new(&[left("STATE"), left("PIN"), left("PATH")]);
+    for PathStatus { path, state: badge, pin } in &status.paths {
+        table.row([state(*badge).into(), wish(*pin).into(), clean(&path.display().to_string())]);
+    }
+    if !status.paths.is_empty() {
+        text += &table.to_string();
+    }
+    text
+}
+
+fn show_box(one: &BoxStatus) -> String {
+    let mut text = format!("{}: {}\n", clean(&one.name), clean(&one.summary));
+    let mut line = |label: &str, value: &str| {
+        let _infallible = writeln!(text, "  {label:<9} {value}");
+    };
+    if let Some(problem) = &one.problem {
+        line("stopped", &clean(problem));
+    }
+    let reach = if one.online { "" } else { " (not reachable)" };
+    line("remote", &format!("{}{reach}", clean(&one.remote)));
+    match &one.mounted_at {
+        Some(path) => line("mounted", &clean(&path.display().to_string())),
+        None => line("mounted", "no"),
+    }
+    let whole = if one.index_complete { "" } else { " known so far" };
+    line("files", &format!("{}{whole}; {} cached on this device", count(one.files, "file"), bytes(one.cached_bytes)));
+    if one.pending_files > 0 {
+        line("waiting", &format!("{} not on the remote yet", count(one.pending_files, "file")));
+    }
+    text
+}
+
+fn show_entries(entries: &[EntryInfo]) -> String {
+    let mut table = Table::new(&[left("STATE"), left("PIN"), right("SIZE"), left("CHANGED (UTC)"), left("NAME")]);
+    for entry in entries {
+        let slash = if entry.kind == "directory" { "/" } else { "" };
+        let size = if entry.kind == "directory" { "-".into() } else { bytes(entry.size) };
+        table.row([
+            state(entry.state).into(),
+            wish(entry.pin).into(),
+            size,
+            date(entry.mtime),
+            format!("{}{slash}", clean(&entry.name)),
+        ]);
+    }
+    if entries.is_empty() { String::new() } else { table.to_string() }
+}
+
+fn show_log(commits: &[CommitLine]) -> String {
+    if commits.is_empty() {
+        return "No changes yet.\n".to_owned();
+    }
+    let mut table = Table::new(&[left("COMMIT"), left("TIME"), left("DEVICE"), right("FILES"), left("MESSAGE")]);
+    for commit in commits {
+        table.row([
+            clean(&commit.id),
+            clean(&commit.time),
+            clean(&commit.device),
+            commit.files.to_string(),
+            clean(&commit.message),
+        ]);
+    }
+    table.to_string()
+}
+
+fn show_stats(one: &BoxStats) -> String {
+    let requests = &one.requests;
+    let total = requests.get + requests.put + requests.list + requests.delete + requests.head;
+    let mut text = format!("{}\n", clean(&one.name));
+    let mut line = |label: &str, value: String| {
+        let _infallible = writeln!(text, "  {label:<16} {value}");
+    };
+    line(
+        "requests",
+        format!(
+            "{total} (GET {}, PUT {}, LIST {}, DELETE {}, HEAD {})",
+            requests.get, requests.put, requests.list, requests.delete, requests.head
+        ),
+    );
+    line("received", bytes(one.bytes_in));
+    line("sent", format!("{}, of these {} index", bytes(one.bytes_out), bytes(one.index_bytes_out)));
+    line("commits", one.commits.to_string());
+    if let Some(cost) = &one.last_commit {
+        line("last commit", show_cost(cost));
+    }
+    line("checkpoints", one.checkpoints.to_string());
+    if let Some(cost) = &one.last_checkpoint {
+        line("last checkpoint", show_cost(cost));
+    }
+    text
+}
+
+fn show_cost(cost: &CommitCost) -> String {
+    format!(
+        "{}: {}, {} ({} of them index), {} ms until it was safe",
+        count(cost.files, "file"),
+        count(cost.puts, "PUT"),
+        bytes(cost.bytes),
+        bytes(cost.index_bytes),
+        cost.millis
+    )
+}
+
+fn show_check(report: &CheckReport) -> String {
+    let read = if report.bytes > 0 { format!(", {} read back", bytes(report.bytes)) } else { String::new() };
+    let verdict = if report.problems.is_empty() {
+        "all is well".to_owned()
+    } else {
+        count(report.problems.len() as u64, "problem")
+    };
+    format!(
+        "{}, {}, {} checked{read}: {verdict}.\n",
+        count(report.records, "record"),
+        count(report.nodes, "index node"),
+        count(report.blobs, "blob")
+    )
+}
+
+fn show_devices(devices: &[DeviceLine]) -> String {
+    if devices.is_empty() {
+        return "No devices.\n".to_owned();
+    }
+    let mut table = Table::new(&[left("BOX"), left("DEVICE"), right("NUMBER"), right("COMMITS"), left("LAST COMMIT")]);
+    for device in devices {
+        let this = if device.this { " (this one)" } else { "" };
+        table.row([
+            clean(&device.box_name),
+            format!("{}{this}", clean(&device.name)),
+            device.number.to_string(),
+            device.commits.to_string(),
+            device.last_commit.as_deref().map_or_else(|| "none".into(), clean),
+        ]);
+    }
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ouro_engine::api::{Failure, FailureKind, PathState, PinWish, Refused};
+
+    fn a_box() -> BoxStatus {
+        BoxStatus {
+            name: "photos".into(),
+            remote: "s3://b/p".into(),
+            mounted_at: Some("/m".into()),
+            summary: "up to date".into(),
+            online: true,
+            pending_files: 0,
+            index_complete: true,
+            files: 1,
+            cached_bytes: 2048,
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn a_box_that_is_fine_says_so_in_its_first_line() {
+        let status = Status { boxes: vec![a_box()], paths: Vec::new() };
+        let text = human(&Response::Status(status));
+        assert_eq!(
+            text,
+            "photos: up to date\n  remote    s3://b/p\n  mounted   /m\n  files     1 file; 2.0 KiB cached on this device\n"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_box_is_shown() {
+        let broken = BoxStatus {
+            problem: Some("disk full".into()),
+            online: false,
+            pending_files: 3,
+            index_complete: false,
+            ..a_box()
+        };
+        let text = human(&Response::Status(Status { boxes: vec![broken], paths: Vec::new() }));
+        for part in ["stopped   disk full", "(not reachable)", "known so far", "3 files not on the remote yet"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn entries_line_up_and_control_characters_cannot_reach_the_terminal() {
+        let entry = |name: &str, kind: &str, size| EntryInfo {
+            name: name.into(),
+            kind: kind.into(),
+            size,
+            mtime: 1_795_357_805,
+            state: PathState::Online,
+            pin: PinWish::Auto,
+        };
+        let text =
+            human(&Response::Entries { entries: vec![entry("a\x1b[2Jb", "file", 5), entry("d", "directory", 0)] });
+        assert_eq!(
+            text,
+            "STATE   PIN   SIZE  CHANGED (UTC)     NAME\n\
+             online  auto   5 B  2026-11-22 14:30  a\u{fffd}[2Jb\n\
+             online  auto     -  2026-11-22 14:30  d/\n"
+        );
+    }
+
+    #[test]
+    fn what_was_refused_is_a_failure_line_each() {
+        let freed = Response::Freed {
+            bytes: 10,
+            refused: vec![Refused { path: "/m/a".into(), why: "not on the remote yet".into() }],
+        };
+        assert_eq!(failures(&freed), ["/m/a: not on the remote yet"]);
+        assert_eq!(human(&freed), "10 B given back.\n");
+        let failed = Response::Failed(Failure { kind: FailureKind::Offline, message: "no\nway".into() });
+        assert_eq!(failures(&failed), ["no\u{fffd}way"], "one line, whatever the message holds");
+        assert_eq!(human(&failed), "");
+    }
+
+    #[test]
+    fn a_check_tells_what_it_did_and_what_it_found() {
+        let mut report = CheckReport { records: 1, nodes: 2, blobs: 3, bytes: 0, problems: Vec::new() };
+        assert_eq!(show_check(&report), "1 record, 2 index nodes, 3 blobs checked: all is well.\n");
+        report.problems.push("pack 7 is torn".into());
+        assert!(show_check(&report).ends_with(": 1 problem.\n"));
+        assert_eq!(failures(&Response::Checked(report)), ["pack 7 is torn"]);
+    }
+}

@@ -1,0 +1,54 @@
+//! Who asks: processes as `/proc` knows them.
+
+use ouro_vfs::Processes;
+
+/// The processes of this machine, by the ids that the kernel's requests carry.
+pub(crate) struct SystemProcesses;
+
+impl Processes for SystemProcesses {
+    fn groups(&self, pid: u32) -> Vec<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        groups_in(&status)
+    }
+
+    fn command_line(&self, pid: u32) -> Vec<Vec<u8>> {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments(&line)
+    }
+}
+
+/// The supplementary groups in a `/proc/PID/status`.
+fn groups_in(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    line.split_whitespace().filter_map(|group| group.parse().ok()).collect()
+}
+
+/// The arguments in a `/proc/PID/cmdline`: each ends with NUL.
+fn arguments(line: &[u8]) -> Vec<Vec<u8>> {
+    let line = line.strip_suffix(b"\0").unwrap_or(line);
+    if line.is_empty() { Vec::new() } else { line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_read_from_their_line_only() {
+        assert_eq!(groups_in("Name:\tx\nGid:\t5\t5\t5\t5\nGroups:\t4 24 1000 \nNStgid:\t1\n"), [4, 24, 1000]);
+        assert_eq!(groups_in("Groups:\t \n"), []);
+    }
+
+    #[test]
+    fn arguments_may_be_empty_and_a_process_that_is_gone_has_none() {
+        assert_eq!(arguments(b"ls\0\0-l\0"), [b"ls".to_vec(), Vec::new(), b"-l".to_vec()]);
+        assert!(arguments(b"").is_empty());
+        assert!(SystemProcesses.command_line(u32::MAX - 1).is_empty());
+    }
+
+    #[test]
+    fn this_process_knows_its_own_command_line() {
+        let line = SystemProcesses.command_line(std::process::id());
+        assert!(line[0].windows(9).any(|part| part == b"ouro_fuse"), "{line:?}");
+    }
+}
