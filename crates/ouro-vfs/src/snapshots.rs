@@ -49,24 +49,36 @@ impl Past {
     }
 }
 
-/// Snapshots that were looked up in this mount.
+#[derive(Default)]
+struct Known {
+    by_commit: BTreeMap<(u32, DeviceNo, Seq), Arc<Past>>,
+    /// In the order of their views.
+    by_view: Vec<Arc<Past>>,
+}
+
+/// Snapshots that were looked up or listed in this mount.
 #[derive(Default)]
 pub(crate) struct Pasts {
-    known: Mutex<BTreeMap<(u32, DeviceNo, Seq), Arc<Past>>>,
+    known: Mutex<Known>,
     ready: Mutex<VecDeque<(ViewNo, Arc<Snapshot>)>>,
 }
 
 impl Pasts {
     pub(crate) fn get(&self, view: ViewNo) -> Option<Arc<Past>> {
-        self.known.lock().values().find(|past| past.view == view).cloned()
+        let index = view.0.checked_sub(PAST_FIRST)? as usize;
+        self.known.lock().by_view.get(index).cloned()
     }
 
     fn of(&self, volume: u32, commit: &CommitInfo) -> Arc<Past> {
-        let mut known = self.known.lock();
-        let view = ViewNo(PAST_FIRST + known.len() as u32);
         let (device, seq) = (commit.device, commit.seq);
-        let past = known.entry((volume, device, seq)).or_insert_with(|| Arc::new(Past { volume, view, device, seq }));
-        Arc::clone(past)
+        let mut known = self.known.lock();
+        if let Some(past) = known.by_commit.get(&(volume, device, seq)) {
+            return Arc::clone(past);
+        }
+        let past = Arc::new(Past { volume, view: ViewNo(PAST_FIRST + known.by_view.len() as u32), device, seq });
+        known.by_commit.insert((volume, device, seq), Arc::clone(&past));
+        known.by_view.push(Arc::clone(&past));
+        past
     }
 }
 
@@ -157,14 +169,14 @@ impl Vfs {
             if entries.len() >= limit {
                 break;
             }
-            let stat = Stat { node: self.past_node(volume, commit), ..itself };
-            entries.push(dot(moment_name(second, ordinal).as_bytes(), stat, position));
+            let realm = Realm::Past(self.pasts.of(volume, commit));
+            // The state at the commit is not built for a listing: its root's attributes come with a lookup.
+            let stat = Stat { node: self.numbering.node(&realm, FileId::ROOT), ..itself };
+            self.count(stat.node, &realm, FileId::ROOT, None);
+            let name = moment_name(second, ordinal).into_bytes().into();
+            entries.push(DirectoryEntry { name, stat, cookie: position, looked_up: true });
         }
         Ok(entries)
-    }
-
-    fn past_node(&self, volume: u32, commit: &CommitInfo) -> NodeNo {
-        self.numbering.node(&Realm::Past(self.pasts.of(volume, commit)), FileId::ROOT)
     }
 }
 

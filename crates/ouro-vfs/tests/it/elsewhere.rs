@@ -213,7 +213,11 @@ fn every_commit_is_a_read_only_tree_under_its_time() {
     assert!(world.vfs.is_volatile(shelf.node) && !world.vfs.is_volatile(NodeNo::ROOT));
     let moments = world.names(shelf.node);
     assert_eq!(moments, ["2026-11-22T14.30.00Z", "2026-11-22T15.30.00Z"]);
+    let handle = world.vfs.opendir(&ROOT, shelf.node).unwrap();
+    let listed = world.vfs.readdir(&ROOT, handle, 0, 10).unwrap();
+    assert_eq!(world.names(listed[2].stat.node), ["a", "d"], "a listed one is known as if it was looked up");
     let past = world.vfs.lookup(&ROOT, shelf.node, moments[0].as_bytes()).unwrap();
+    assert_eq!(past.node, listed[2].stat.node);
     assert_eq!(world.names(past.node), ["a", "d"]);
     let old = world.vfs.lookup(&ROOT, past.node, b"a").unwrap();
     assert_ne!(old.node, first.node, "another inode, another page cache");
