@@ -5,10 +5,11 @@ use crate::config::{BoxConfig, BoxSecrets, from_hex};
 use crate::connect::{RemoteParts, open_store};
 use crate::engine::EngineDirs;
 use crate::failure;
-use futures::FutureExt;
-use ouro_core::port::Runtime;
+use ouro_core::id::FileId;
+use ouro_core::render::Seen;
+use ouro_core::state::Attributes;
 use ouro_local::volume::{Volume, VolumeError, VolumeOptions, VolumePorts};
-use ouro_repo::{DeviceInfo, MasterKey, Ports, Repository};
+use ouro_repo::{MasterKey, Ports, Repository};
 use ouro_sync::Sync;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub(crate) struct OpenBox {
 }
 
 impl OpenBox {
-    /// Opens a box from what this device wrote down: no request is made. Its sync starts by itself.
+    /// Opens a box from what this device wrote down: no request is made and no sync started.
     pub(crate) fn open(
         dirs: &EngineDirs,
         name: &str,
@@ -41,35 +42,18 @@ impl OpenBox {
         let volume = open_volume(dirs, name, &config, &repo, ports, options)?;
         volume.name_device(config.device(), config.device_name.clone());
         let sync = Sync::new(Arc::clone(&volume), repo, ports.clone(), device);
-        let opened = OpenBox { name: name.to_owned(), config, volume, sync };
-        opened.start(&ports.runtime);
-        Ok(opened)
+        Ok(OpenBox { name: name.to_owned(), config, volume, sync })
     }
 
-    /// Writes this device down on the remote if that is still to be done, then starts syncing.
-    fn start(&self, runtime: &Arc<dyn Runtime>) {
-        if !self.config.unregistered {
-            self.sync.run();
-            return;
-        }
-        let (sync, info, pause) = (Arc::clone(&self.sync), self.device_info(), Arc::clone(runtime));
-        let Some(info) = info else { return };
-        runtime.spawn(
-            async move {
-                while let Err(error) = sync.repo().register_device(&info).await {
-                    tracing::warn!(%error, "this device is not written down on the remote yet");
-                    pause.sleep(5_000).await;
-                }
-                sync.run();
-            }
-            .boxed(),
-        );
-    }
-
-    fn device_info(&self) -> Option<DeviceInfo> {
-        let BoxConfig { device_number, device_name, created_ms, .. } = &self.config;
-        let number = ouro_core::id::DeviceNo(*device_number);
-        Some(DeviceInfo { id: self.config.device_id()?, number, name: device_name.clone(), created_ms: *created_ms })
+    /// Gives the root of a new repository its attributes: the same on every device from then on.
+    pub(crate) fn make_root(&self) -> Result<(), Failure> {
+        let now = self.volume.now_ns();
+        self.volume.edit(|edit| {
+            let seen = Seen::root(edit.rows)?;
+            let attributes = Attributes { mode: 0o755, mtime_ns: now, ctime_ns: now, rdev: 0, xattrs: Vec::new() };
+            edit.set_attributes(&seen, &[FileId::ROOT], attributes)
+        })?;
+        Ok(())
     }
 }
 

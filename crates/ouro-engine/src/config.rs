@@ -20,12 +20,8 @@ pub(crate) struct BoxConfig {
     pub(crate) device_id: String,
     pub(crate) device_number: u32,
     pub(crate) device_name: String,
-    /// The device is not written down on the remote yet.
-    pub(crate) unregistered: bool,
     /// The remote proved that it creates only what is absent.
     pub(crate) write_once: bool,
-    /// Milliseconds since 1970 when it joined.
-    pub(crate) created_ms: u64,
 }
 
 /// `<data>/secrets/<name>.json`, mode 0600.

@@ -6,7 +6,7 @@ use crate::engine::EngineDirs;
 use ouro_core::id::{DeviceId, DeviceNo};
 use ouro_core::port::Runtime;
 use ouro_remote::{Credentials, Limits, Remote, RemoteUri, Store};
-use ouro_repo::{InitOptions, Ports, RepoError, Repository, Secret};
+use ouro_repo::{DeviceInfo, InitOptions, Ports, RepoError, Repository, Secret};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -62,8 +62,8 @@ impl From<JoinRequest> for Wanted {
     }
 }
 
-/// Connects, makes or opens the repository, picks a device number, and writes everything down on this device. The device is written down
-/// on the remote when the box opens.
+/// Connects, makes or opens the repository, writes a new device down there, and everything on this device. A crash in between leaves a
+/// device on the remote that never writes.
 pub(crate) async fn connect(dirs: &EngineDirs, ports: &Ports, wanted: Wanted) -> Result<Joined, Failure> {
     let credentials = wanted.credentials.as_ref().map(|s| s.0.as_str());
     let RemoteParts { remote, store, uri } = open_store(&wanted.remote, credentials, &ports.runtime)?;
@@ -85,15 +85,20 @@ pub(crate) async fn connect(dirs: &EngineDirs, ports: &Ports, wanted: Wanted) ->
     };
     let (repo, created) = open_or_make(store, ports, &secret, wanted.create).await?;
     let others = repo.devices().await?;
+    let device = DeviceInfo {
+        id: draw_id(ports),
+        number: draw_number(ports, &others.iter().map(|d| d.number).collect::<Vec<_>>())?,
+        name: wanted.device_name.clone().unwrap_or_else(host_name),
+        created_ms: (ports.clock.wall_ns() / 1_000_000).max(0) as u64,
+    };
+    repo.register_device(&device).await?;
     let config = BoxConfig {
         remote: uri.to_string(),
         repository: String::from_utf8_lossy(repo.config_bytes()).into_owned(),
-        device_id: to_hex(&draw_id(ports).0),
-        device_number: draw_number(ports, &others.iter().map(|d| d.number).collect::<Vec<_>>())?.0,
-        device_name: wanted.device_name.clone().unwrap_or_else(host_name),
-        unregistered: true,
+        device_id: to_hex(&device.id.0),
+        device_number: device.number.0,
+        device_name: device.name,
         write_once: probe.write_once,
-        created_ms: (ports.clock.wall_ns() / 1_000_000).max(0) as u64,
     };
     let credentials = match credentials {
         Some(lines) => Some(lines.to_owned()),

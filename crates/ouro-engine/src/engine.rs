@@ -91,7 +91,7 @@ impl Engine {
             _lock: lock,
         });
         for name in engine.dirs.box_names()? {
-            engine.open_box(&name)?;
+            engine.open_box(&name)?.sync.run();
         }
         Ok(engine)
     }
@@ -141,7 +141,14 @@ impl Engine {
         };
         // The first look at the repository belongs to joining: the first mount then shows what is there.
         let sync = Arc::clone(&opened.sync);
-        self.handle.block_on(async move { sync.begin().await })?;
+        self.handle.block_on(async move {
+            sync.begin().await?;
+            sync.pull().await
+        })?;
+        if joined.created {
+            opened.make_root()?;
+        }
+        opened.sync.run();
         joined.files = opened.files();
         Ok(Response::Joined(joined))
     }

@@ -32,7 +32,7 @@ pub enum Residency {
 }
 
 /// A stretch of a read that comes from a clean blob.
-struct Stretch {
+pub(super) struct Stretch {
     into: usize,
     len: usize,
     blob: BlobRef,
@@ -224,7 +224,7 @@ impl Volume {
     }
 
     #[expect(clippy::too_many_arguments, reason = "a stretch of a recursion; every argument is a different thing")]
-    fn read_through(
+    pub(super) fn read_through(
         &self,
         state: &State,
         file: FileId,
@@ -310,7 +310,7 @@ impl Volume {
     }
 
     /// Fills the stretches from the clean cache; all that is missing is named at once.
-    fn fill(&self, stretches: &[Stretch], buffer: &mut [u8]) -> Result<(), VolumeError> {
+    pub(super) fn fill(&self, stretches: &[Stretch], buffer: &mut [u8]) -> Result<(), VolumeError> {
         let mut need = Vec::new();
         for s in stretches {
             let part = &mut buffer[s.into..s.into + s.len];

@@ -11,8 +11,7 @@ use ouro_core::content::Content;
 use ouro_core::delta::{Delta, FileDelta};
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
-use ouro_core::name::Name;
-use ouro_core::{apply, edit, render};
+use ouro_core::{apply, edit};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -116,68 +115,6 @@ impl Volume {
     /// The generation that is on its way, if any.
     pub fn sealed(&self) -> Option<Sealed> {
         self.state.read().sealed.clone()
-    }
-
-    /// Files whose names are ignored stay in the overlay for ever.
-    fn part_ignored(&self, state: &mut State) -> Result<(Vec<FileDelta>, Vec<FileDelta>), VolumeError> {
-        let mut ignored_directories: BTreeMap<FileId, bool> = BTreeMap::from([(FileId::ROOT, false)]);
-        let (mut files, mut staying) = (Vec::new(), Vec::new());
-        let rows = state.live_rows(&self.nodes);
-        for delta in state.pending.files.values() {
-            // What is tracked already stays tracked: only a file that replaces nothing can be ignored.
-            let place = if delta.replaced.is_empty() { delta.placements.first().map(|p| &p.place) } else { None };
-            let ignored = match place {
-                None => false,
-                Some(place) => {
-                    self.ignores(&rows, &mut ignored_directories, place.parent)?
-                        || self.is_ignored(&rows, place.parent, &place.name, delta.kind)?
-                }
-            };
-            if ignored { staying.push(delta.clone()) } else { files.push(delta.clone()) }
-        }
-        Ok((files, staying))
-    }
-
-    fn ignores(
-        &self,
-        rows: &dyn ouro_core::row::Rows,
-        known: &mut BTreeMap<FileId, bool>,
-        directory: FileId,
-    ) -> Result<bool, VolumeError> {
-        if let Some(ignored) = known.get(&directory) {
-            return Ok(*ignored);
-        }
-        known.insert(directory, false);
-        let ignored = match render::place(rows, directory)? {
-            None => false,
-            Some(place) => {
-                self.ignores(rows, known, place.parent)?
-                    || self.is_ignored(rows, place.parent, &place.name, ouro_core::state::Kind::Directory)?
-            }
-        };
-        known.insert(directory, ignored);
-        Ok(ignored)
-    }
-
-    fn is_ignored(
-        &self,
-        rows: &dyn ouro_core::row::Rows,
-        parent: FileId,
-        name: &Name,
-        kind: ouro_core::state::Kind,
-    ) -> Result<bool, VolumeError> {
-        let mut path = vec![name.clone()];
-        let mut directory = parent;
-        while let Some(place) = render::place(rows, directory)? {
-            path.push(place.name);
-            directory = place.parent;
-            if path.len() > 4096 {
-                break;
-            }
-        }
-        path.reverse();
-        let path: Vec<&[u8]> = path.iter().map(Name::as_bytes).collect();
-        Ok(self.ignore.read().is_ignored(&path, kind == ouro_core::state::Kind::Directory))
     }
 
     fn next_version(&self, state: &State, floor: Hlc) -> Version {

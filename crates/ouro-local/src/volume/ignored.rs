@@ -1,0 +1,113 @@
+//! Which changes never travel: those of names that `.ouroignore` or the built-in rules ignore stay in the overlay for ever.
+
+use super::state::State;
+use super::{Volume, VolumeError};
+use crate::ignore::Ignore;
+use ouro_core::content::Content;
+use ouro_core::delta::FileDelta;
+use ouro_core::id::FileId;
+use ouro_core::name::Name;
+use ouro_core::render;
+use ouro_core::state::{Kind, Place};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The rules of a directory and of all below it.
+const RULES_NAME: &[u8] = b".ouroignore";
+/// Longer rule files are not read.
+const RULES_BYTES_MAX: u64 = 1 << 20;
+/// Deeper paths are not looked at.
+const DEPTH_MAX: usize = 4_096;
+
+/// Judges the paths of one seal.
+struct Judge<'a> {
+    volume: &'a Volume,
+    state: &'a State,
+    rules: Ignore,
+    paths: BTreeMap<FileId, Vec<Name>>,
+}
+
+impl Volume {
+    /// Parts the pending changes into those to be sealed and those that stay. What is tracked already stays tracked, and takes the
+    /// directories that it was moved into along.
+    pub(super) fn part_ignored(&self, state: &State) -> Result<(Vec<FileDelta>, Vec<FileDelta>), VolumeError> {
+        let mut judge = Judge { volume: self, state, rules: Ignore::new(), paths: BTreeMap::new() };
+        let mut staying: BTreeSet<FileId> = BTreeSet::new();
+        for delta in state.pending.files.values().filter(|delta| delta.replaced.is_empty()) {
+            if let Some(placement) = delta.placements.first()
+                && judge.ignores(&placement.place, delta.kind)?
+            {
+                staying.insert(delta.id);
+            }
+        }
+        let mut leaving: Vec<FileId> = state.pending.files.keys().filter(|id| !staying.contains(id)).copied().collect();
+        while let Some(id) = leaving.pop() {
+            for placement in state.pending.files.get(&id).iter().flat_map(|delta| &delta.placements) {
+                if staying.remove(&placement.place.parent) {
+                    leaving.push(placement.place.parent);
+                }
+            }
+        }
+        let all = state.pending.files.values().cloned();
+        Ok(all.partition(|delta| !staying.contains(&delta.id)))
+    }
+
+    /// Whether a path from the root is ignored, by itself or by a directory above it. Only rules that were met by a seal count.
+    pub fn ignored(&self, path: &[Name], directory: bool) -> bool {
+        let path: Vec<&[u8]> = path.iter().map(Name::as_bytes).collect();
+        self.ignore.read().is_ignored(&path, directory)
+    }
+}
+
+impl Judge<'_> {
+    fn ignores(&mut self, place: &Place, kind: Kind) -> Result<bool, VolumeError> {
+        let mut path = self.path(place.parent, 0)?;
+        path.push(place.name.clone());
+        let bytes: Vec<&[u8]> = path.iter().map(Name::as_bytes).collect();
+        Ok(self.rules.is_ignored(&bytes, kind == Kind::Directory))
+    }
+
+    /// The path of a directory; its rules are read when it is met first.
+    fn path(&mut self, directory: FileId, depth: usize) -> Result<Vec<Name>, VolumeError> {
+        if let Some(path) = self.paths.get(&directory) {
+            return Ok(path.clone());
+        }
+        let rows = self.state.live_rows(&self.volume.nodes);
+        let mut path = match render::place(&rows, directory)? {
+            Some(place) if depth < DEPTH_MAX => {
+                let mut path = self.path(place.parent, depth + 1)?;
+                path.push(place.name);
+                path
+            }
+            _ => Vec::new(),
+        };
+        path.shrink_to_fit();
+        self.read_rules(directory, &path)?;
+        self.paths.insert(directory, path.clone());
+        Ok(path)
+    }
+
+    fn read_rules(&mut self, directory: FileId, path: &[Name]) -> Result<(), VolumeError> {
+        let rows = self.state.live_rows(&self.volume.nodes);
+        let Ok(name) = Name::new(RULES_NAME) else { return Ok(()) };
+        let found = render::lookup(&rows, self.state, &[directory], &name)?;
+        let content = found.as_ref().and_then(|seen| Some((seen.id, seen.content()?)));
+        let rules = match content {
+            Some((file, content)) if content.size() <= RULES_BYTES_MAX => Some(self.read(file, content)?),
+            _ => None,
+        };
+        let key: Vec<&[u8]> = path.iter().map(Name::as_bytes).collect();
+        for bad in self.rules.set(&key, rules.as_deref()) {
+            tracing::warn!(line = bad.line, reason = %bad.reason, "a line of an .ouroignore is no rule");
+        }
+        self.volume.ignore.read().set(&key, rules.as_deref());
+        Ok(())
+    }
+
+    fn read(&self, file: FileId, content: &Content) -> Result<Vec<u8>, VolumeError> {
+        let mut bytes = vec![0; content.size() as usize];
+        let mut stretches = Vec::new();
+        self.volume.read_through(self.state, file, content, 0, 0, &mut bytes, &mut stretches)?;
+        self.volume.fill(&stretches, &mut bytes)?;
+        Ok(bytes)
+    }
+}
