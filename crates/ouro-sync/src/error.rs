@@ -36,6 +36,16 @@ pub enum SyncError {
         /// What the decoder says.
         error: ouro_core::codec::DecodeError,
     },
+    /// What a device's log says was rewritten: a copy of that device runs somewhere, or the storage was set back.
+    #[error(
+        "the log of device {device} was written twice at its commit {seq}: a copy of that device runs somewhere, or the storage was set back; end the copy and join it again under a new name"
+    )]
+    Rewritten {
+        /// Number of the device.
+        device: u32,
+        /// Its commit.
+        seq: u64,
+    },
     /// A tree was written and its root has no place.
     #[error("a checkpoint was written without a place for its root")]
     RootLost,
@@ -45,6 +55,12 @@ pub enum SyncError {
 }
 
 impl SyncError {
+    /// Whether going on writing could do harm: something is not as every device must find it.
+    pub fn is_alarm(&self) -> bool {
+        matches!(self, SyncError::DigestDiffers { .. } | SyncError::Rewritten { .. })
+            || matches!(self, SyncError::Repo(RepoError::ClonedDevice { .. }))
+    }
+
     /// Whether waiting and trying again may help by itself.
     pub fn is_retryable(&self) -> bool {
         match self {

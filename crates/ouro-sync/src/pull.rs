@@ -12,6 +12,15 @@ use std::sync::Arc;
 /// Records taken from one device before the others have their turn.
 const RECORDS_AT_ONCE: usize = 64;
 
+/// A commit as its record says it.
+pub(crate) struct ReadCommit {
+    pub(crate) commit: Commit,
+    /// Digest of the state it was made on, as its device computed it.
+    digest: Digest,
+    /// The record before it in its log.
+    previous: Option<RecordHash>,
+}
+
 impl Sync {
     /// Takes in every commit of other devices that is there. Returns how many.
     ///
@@ -43,12 +52,13 @@ impl Sync {
     async fn pull_device(self: &Arc<Self>, device: DeviceNo) -> Result<usize, SyncError> {
         for count in 0..RECORDS_AT_ONCE {
             let next = self.volume.heads().get(&device).map_or(Seq(0), |head| head.seq).next();
-            let Some((commit, checkpoint_far)) = self.read_commit(device, next).await? else { return Ok(count) };
-            if !self.knows_parents(&commit) {
+            let Some(read) = self.read_commit(device, next).await? else { return Ok(count) };
+            if !self.knows_parents(&read.commit) {
                 // Its turn comes after those it was made on.
                 return Ok(count);
             }
-            self.take(commit, checkpoint_far).await?;
+            self.compare(&read)?;
+            self.take(read.commit).await?;
         }
         Ok(RECORDS_AT_ONCE)
     }
@@ -58,13 +68,42 @@ impl Sync {
         commit.parents.iter().all(|(device, parent)| heads.get(device).is_some_and(|head| head.seq >= parent.seq))
     }
 
-    async fn take(self: &Arc<Self>, commit: Commit, announcement: Option<Announcement>) -> Result<(), SyncError> {
+    /// Holds a record against what is known here. All parents are known.
+    fn compare(&self, read: &ReadCommit) -> Result<(), SyncError> {
+        let heads = self.volume.heads();
+        let Commit { device, seq, parents, .. } = &read.commit;
+        let rewritten = |device: DeviceNo, seq: Seq| SyncError::Rewritten { device: device.0, seq: seq.0 };
+        for (parent, head) in parents {
+            let known = heads.get(parent).filter(|known| known.seq == head.seq).map(|known| known.hash);
+            // A commit below the newest is compared where this device wrote it: its own log is what a copy would overwrite.
+            let known = match known {
+                None if *parent == self.volume.device() => self.volume.commit(*parent, head.seq).ok().map(|c| c.hash),
+                known => known,
+            };
+            if known.is_some_and(|hash| hash != head.hash) {
+                return Err(rewritten(*parent, head.seq));
+            }
+        }
+        if let (Some(head), Some(previous)) = (heads.get(device), read.previous)
+            && head.seq.next() == *seq
+            && head.hash != previous
+        {
+            return Err(rewritten(*device, head.seq));
+        }
+        let same_state = heads.len() == parents.len()
+            && heads.iter().all(|(device, head)| parents.get(device).is_some_and(|parent| parent.seq == head.seq));
+        if same_state && self.volume.digest() != read.digest {
+            return Err(SyncError::DigestDiffers { device: device.0, seq: seq.0 });
+        }
+        Ok(())
+    }
+
+    async fn take(self: &Arc<Self>, commit: Commit) -> Result<(), SyncError> {
         self.keep_known(&commit);
         let commit = Arc::new(commit);
         let learning = Arc::clone(&commit);
         self.with_all(move |sync| sync.volume.learn(&learning)).await?;
-        if announcement.is_some()
-            && self.checkpoint_due()
+        if self.checkpoint_due()
             && let Some(checkpoint) = commit.checkpoint.clone()
         {
             self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await?;
@@ -91,19 +130,16 @@ impl Sync {
         self: &Arc<Self>,
         device: DeviceNo,
         seq: Seq,
-    ) -> Result<Option<(Commit, Option<Announcement>)>, SyncError> {
+    ) -> Result<Option<ReadCommit>, SyncError> {
         let id = self.repo.device_id(device)?;
         let Some(bytes) = self.repo.read_record_bytes(id, seq).await? else { return Ok(None) };
         let opening = bytes.clone();
         let (record, hash, inline) = self.blocking(move |sync| sync.repo.open_record(id, seq, &opening)).await??;
         self.meet_parents(&record).await?;
         self.keep_inline(&bytes, &inline);
-        let announcement = match &record.body {
-            Body::Checkpoint(announcement) => Some(announcement.clone()),
-            _ => None,
-        };
+        let (digest, previous) = (Digest(record.digest), record.previous);
         let commit = self.commit_of(record, hash).await?;
-        Ok(Some((commit, announcement)))
+        Ok(Some(ReadCommit { commit, digest, previous }))
     }
 
     fn keep_inline(&self, bytes: &Bytes, inline: &[(ouro_core::id::BlobId, ouro_core::content::Locator)]) {
@@ -150,8 +186,8 @@ impl Sync {
 
     /// Brings an old record into the journal, for a snapshot that needs it.
     pub(crate) async fn fetch_record(self: &Arc<Self>, device: DeviceNo, seq: Seq) -> Result<(), SyncError> {
-        let Some((commit, _)) = self.read_commit(device, seq).await? else { return Err(SyncError::NodeLost) };
-        self.volume.remember(&commit);
+        let Some(read) = self.read_commit(device, seq).await? else { return Err(SyncError::NodeLost) };
+        self.volume.remember(&read.commit);
         Ok(())
     }
 }

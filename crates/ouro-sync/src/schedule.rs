@@ -21,6 +21,8 @@ const DEVICES_EVERY: u64 = 2;
 const RETRY_MS: u64 = 1_000;
 /// Longest delay after a failure.
 const RETRY_MS_MAX: u64 = 60_000;
+/// When this variable is set, the index is not fetched in the background: for measuring what single operations cost a fresh device.
+const NO_INDEX_FETCH: &str = "OUROBOX_NO_INDEX_FETCH";
 /// What open writers wrote is journalled this often.
 const TICK_MS: u64 = 5_000;
 
@@ -121,7 +123,7 @@ impl Sync {
             crate::learn_devices(&self.repo, &self.volume).await?;
         }
         let taken = self.pull().await?;
-        if round == 0 || !self.index_complete() {
+        if (round == 0 || !self.index_complete()) && std::env::var_os(NO_INDEX_FETCH).is_none() {
             self.fetch_index().await?;
         }
         Ok(taken)
@@ -155,6 +157,9 @@ impl Sync {
             Err(SyncError::Stopped) => failures,
             Err(error) => {
                 tracing::warn!(%error, "the remote is not in step");
+                if error.is_alarm() {
+                    self.volume.stop_writing(error.to_string());
+                }
                 self.tell(|status| {
                     status.online = false;
                     status.problem = Some(error.to_string());

@@ -72,6 +72,11 @@ impl State {
 }
 
 impl Volume {
+    /// Stops all writing to this box until the engine is started anew, for a reason that the user is told.
+    pub fn stop_writing(&self, reason: String) {
+        self.state.write().read_only.get_or_insert(reason);
+    }
+
     /// The newest commit known of each device.
     pub fn heads(&self) -> BTreeMap<DeviceNo, Head> {
         self.state.read().heads.clone()
@@ -86,7 +91,7 @@ impl Volume {
     pub fn counts(&self) -> super::Counts {
         let state = self.state.read();
         let mut counts = state.since;
-        counts.pending = state.pending.files.len();
+        counts.pending = state.pending.files.len().saturating_sub(state.staying.len());
         counts.sealed = state.sealed.as_ref().map_or(0, |s| s.files.len());
         counts
     }
