@@ -67,6 +67,7 @@ impl From<VolumeError> for Failure {
 impl From<SyncError> for Failure {
     fn from(error: SyncError) -> Failure {
         match error {
+            SyncError::Rewritten { .. } => Failure::new(FailureKind::Conflict, error.to_string()),
             SyncError::Repo(error) => error.into(),
             SyncError::Local(error) => error.into(),
             SyncError::Volume(error) => error.into(),
