@@ -1,0 +1,230 @@
+"""What is measured and on what: the S3 server, Ourobox's devices, rclone's mount, the in-memory FUSE file system, restic."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+OUROBOX = os.environ.get("OUROBOX_BINARY", str(TARGET / "release/ourobox"))
+MEMORY = os.environ.get("OUROBOX_MEMORY_FS", str(TARGET / "release/examples/memory"))
+RCLONE = os.environ.get("OUROBOX_RCLONE", str(ROOT / "target/tools/rclone"))
+KEY, SECRET = "K" * 20, "S" * 40
+START_S = 30
+
+
+def fail(what):
+    """Ends the run with one line."""
+    sys.exit(f"bench: {what}")
+
+
+def run(*command, **options):
+    """Runs a command to its end and fails with its output when it fails."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    if done.returncode != 0:
+        fail(f"{command} failed ({done.returncode}): {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def timed(work):
+    """Seconds that `work()` takes."""
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
+
+
+def until(what, condition, limit_s=START_S, every_s=0.005):
+    """Waits until something is so."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            fail(f"waited {limit_s} s in vain: {what}")
+        time.sleep(every_s)
+
+
+class Process:
+    """A process with its figures, ended with the block."""
+
+    def __init__(self, command, env=None, log=None):
+        out = open(log, "ab") if log else subprocess.DEVNULL
+        self.child = subprocess.Popen([str(part) for part in command], env=env, stdout=out, stderr=out)
+
+    def _status(self, field):
+        for line in pathlib.Path(f"/proc/{self.child.pid}/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+    def rss_mib(self):
+        """Resident memory now."""
+        return self._status("VmRSS")
+
+    def peak_mib(self):
+        """Most resident memory since the start, or since `forget_peak`."""
+        return self._status("VmHWM")
+
+    def forget_peak(self):
+        """Begins a new peak."""
+        pathlib.Path(f"/proc/{self.child.pid}/clear_refs").write_text("5")
+
+    def cpu_s(self):
+        """Seconds of processor time taken so far."""
+        fields = pathlib.Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def end(self, sign=signal.SIGTERM):
+        """Ends the process."""
+        if self.child.poll() is None:
+            self.child.send_signal(sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.child.wait(START_S)
+        if self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
+
+
+class S3:
+    """A real S3 server over a folder: `rclone serve s3`. Each folder in it is a bucket."""
+
+    def __init__(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        address = f"127.0.0.1:{self.port}"
+        self.process = Process(
+            [RCLONE, "serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", address, "--vfs-cache-mode", "off", folder]
+        )
+        until("the S3 server", lambda: socket.socket().connect_ex(("127.0.0.1", self.port)) == 0)
+        self.endpoint = f"http://{address}"
+
+    def bucket(self, name):
+        """Makes an empty bucket."""
+        (self.folder / name).mkdir(exist_ok=True)
+        return name
+
+    def options(self):
+        """What rclone has to be told to reach it as `:s3:`."""
+        keys = ["--s3-access-key-id", KEY, "--s3-secret-access-key", SECRET]
+        return ["--config", "/dev/null", "--s3-provider", "Other", "--s3-endpoint", self.endpoint, *keys]
+
+
+class Device:
+    """One installation of Ourobox with a home and a mount of its own."""
+
+    def __init__(self, folder, s3, bucket, **env):
+        self.home, self.mount = folder / "home", folder / "mount"
+        for made in (self.home, self.mount):
+            made.mkdir(parents=True)
+        credentials = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+        self.env = os.environ | {"OUROBOX_HOME": str(self.home)} | credentials | env
+        self.log = folder / "log"
+        secret = folder / "passphrase"
+        secret.write_text("bench\n")
+        secret.chmod(0o600)
+        remote = f"s3://{bucket}/box?region=us-east-1&endpoint={s3.endpoint}"
+        self.call("init", remote, "--box", "bench", "--device-name", folder.name, "--passphrase-file", secret)
+        self.process = None
+
+    def call(self, *arguments):
+        """Runs one verb of the command."""
+        return run(OUROBOX, *arguments, env=self.env)
+
+    def wait(self):
+        """Returns when everything is durable on the remote."""
+        self.call("wait", "--all")
+
+    def stats(self):
+        """Requests and bytes since the start."""
+        return json.loads(self.call("stats", "--json"))["boxes"][0]
+
+    def status(self):
+        """How the box stands."""
+        return json.loads(self.call("status", "--json"))["boxes"][0]
+
+    def start(self):
+        """Mounts the box; returns the seconds until it was there."""
+        self.process = Process([OUROBOX, "fuse", "--foreground", self.mount, "--box", "bench"], self.env, self.log)
+
+        def mounted():
+            if self.process.child.poll() is not None:
+                fail(f"the mount ended: {self.log.read_text()[-2000:]}")
+            return os.path.ismount(self.mount)
+
+        return timed(lambda: until("the mount", mounted, every_s=0.001))
+
+    def stop(self):
+        """Unmounts and ends the engine."""
+        self.call("umount", self.mount)
+        self.process.end()
+
+    @contextlib.contextmanager
+    def mounted(self):
+        """Mounted for as long as the block lasts."""
+        self.start()
+        try:
+            yield self.mount
+        finally:
+            self.stop()
+
+
+@contextlib.contextmanager
+def mounted_by(command, mount):
+    """A file system served by `command`."""
+    mount.mkdir(parents=True)
+    process = Process(command)
+    try:
+        until(f"the mount of {command[0]}", lambda: os.path.ismount(mount))
+        yield process
+    finally:
+        subprocess.run(["fusermount3", "-u", "-z", str(mount)], check=False)
+        process.end()
+
+
+def memory_fs(mount):
+    """The in-memory FUSE file system: the limit that the protocol sets."""
+    return mounted_by([MEMORY, mount], mount)
+
+
+def rclone_mount(s3, bucket, mount, cache):
+    """rclone's mount of a bucket, with its full cache."""
+    flags = ["--vfs-cache-mode", "full", "--cache-dir", cache]
+    return mounted_by([RCLONE, "mount", *flags, *s3.options(), f":s3:{bucket}", mount], mount)
+
+
+class Restic:
+    """A restic repository in a bucket."""
+
+    def __init__(self, s3, bucket, cache):
+        self.env = os.environ | {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "RESTIC_PASSWORD": "bench",
+            "RESTIC_REPOSITORY": f"s3:{s3.endpoint}/{bucket}/restic",
+            "RESTIC_CACHE_DIR": str(cache),
+        }
+        run("restic", "init", env=self.env)
+
+    def backup(self, folder):
+        """Backs a folder up: wall seconds, processor seconds, peak MiB."""
+        start = time.monotonic()
+        child = subprocess.Popen(["restic", "backup", "-q", str(folder)], env=self.env)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = status
+        wall = time.monotonic() - start
+        if status != 0:
+            fail(f"restic ended with {status}")
+        return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def remove(folder):
+    """Removes a folder and all in it."""
+    shutil.rmtree(folder, ignore_errors=True)
