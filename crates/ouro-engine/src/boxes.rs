@@ -5,6 +5,7 @@ use crate::config::{BoxConfig, BoxSecrets, from_hex};
 use crate::connect::{RemoteParts, open_store};
 use crate::engine::EngineDirs;
 use crate::failure;
+use crate::keeper::Kept;
 use ouro_core::id::FileId;
 use ouro_core::render::Seen;
 use ouro_core::state::Attributes;
@@ -19,6 +20,8 @@ pub(crate) struct OpenBox {
     pub(crate) config: BoxConfig,
     pub(crate) volume: Arc<Volume>,
     pub(crate) sync: Arc<Sync>,
+    /// Blobs that the cache must not evict.
+    pub(crate) kept: Arc<Kept>,
 }
 
 impl OpenBox {
@@ -39,10 +42,11 @@ impl OpenBox {
         let repository = bytes::Bytes::copy_from_slice(config.repository.as_bytes());
         let repo = Repository::open_with_key(store, ports.clone(), repository, key)?;
         repo.learn_device(config.device(), device);
-        let volume = open_volume(dirs, name, &config, &repo, ports, options)?;
+        let kept = Arc::new(Kept::default());
+        let volume = open_volume(dirs, name, &config, &repo, &kept, ports, options)?;
         volume.name_device(config.device(), config.device_name.clone());
         let sync = Sync::new(Arc::clone(&volume), repo, ports.clone(), device);
-        Ok(OpenBox { name: name.to_owned(), config, volume, sync })
+        Ok(OpenBox { name: name.to_owned(), config, volume, sync, kept })
     }
 
     /// Gives the root of a new repository its attributes: the same on every device from then on.
@@ -69,6 +73,7 @@ fn open_volume(
     name: &str,
     config: &BoxConfig,
     repo: &Repository,
+    kept: &Arc<Kept>,
     ports: &Ports,
     options: VolumeOptions,
 ) -> Result<Arc<Volume>, Failure> {
@@ -80,7 +85,8 @@ fn open_volume(
     let volume_ports = VolumePorts { clock: Arc::clone(&ports.clock), runtime: Arc::clone(&ports.runtime), disk };
     let verifying = repo.clone();
     let verify = Arc::new(move |id: &ouro_core::id::BlobId, plain: &[u8]| verifying.verify_blob(id, plain));
-    let keep = Arc::new(|_: &ouro_core::id::BlobId| false);
+    let kept = Arc::clone(kept);
+    let keep = Arc::new(move |id: &ouro_core::id::BlobId| kept.holds(id));
     let load = || {
         let hooks = (verify.clone() as _, keep.clone() as _);
         Volume::load(&data, &cache, config.device(), repo.tree_params(), hooks, volume_ports.clone(), options)

@@ -16,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use tokio::sync::Notify;
 
 /// Async worker threads: the work is in the kernel, in SQLite and in compression, which have threads of their own.
 const WORKERS: usize = 2;
@@ -51,6 +52,8 @@ pub struct Engine {
     pub(crate) boxes: Mutex<Vec<Arc<OpenBox>>>,
     pub(crate) attached: Mutex<Vec<Attached>>,
     options: VolumeOptions,
+    /// Rung when what is to be kept may have changed.
+    pub(crate) keeping: Arc<Notify>,
     deadline_ms: u64,
     /// Held for as long as the engine lives.
     _lock: File,
@@ -81,6 +84,7 @@ impl Engine {
         };
         let engine = Arc::new(Engine {
             options: volume_options(),
+            keeping: Arc::default(),
             deadline_ms: number_from_env("OUROBOX_READ_DEADLINE_MS").unwrap_or(DEADLINE_MS),
             dirs,
             ports,
@@ -93,12 +97,15 @@ impl Engine {
         for name in engine.dirs.box_names()? {
             engine.open_box(&name)?.sync.run();
         }
+        engine.keep(Arc::clone(&engine.keeping));
         Ok(engine)
     }
 
     fn open_box(&self, name: &str) -> Result<Arc<OpenBox>, Failure> {
         let _inside = self.handle.enter();
         let opened = Arc::new(OpenBox::open(&self.dirs, name, &self.ports, self.options)?);
+        let keeping = Arc::clone(&self.keeping);
+        opened.volume.on_change(Box::new(move |_| keeping.notify_one()));
         self.boxes.lock().push(Arc::clone(&opened));
         Ok(opened)
     }

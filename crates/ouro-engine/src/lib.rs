@@ -13,6 +13,7 @@ mod connect;
 mod engine;
 mod failure;
 mod fetcher;
+mod keeper;
 mod paths;
 mod ports;
 mod query;

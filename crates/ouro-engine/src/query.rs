@@ -232,9 +232,19 @@ impl Engine {
         {
             return visit(seen);
         }
-        let mut todo = vec![found.members()];
+        self.each_below(&found.open, found.members(), visit)
+    }
+
+    /// Visits every file below a directory, shown as the union of `members`.
+    pub(crate) fn each_below(
+        &self,
+        open: &OpenBox,
+        members: Vec<FileId>,
+        visit: &mut dyn FnMut(&Seen) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut todo = vec![members];
         while let Some(members) = todo.pop() {
-            self.each_entry(&found.open, &members, &mut |seen| match seen.kind() {
+            self.each_entry(open, &members, &mut |seen| match seen.kind() {
                 Kind::Directory => {
                     todo.push(seen.members().to_vec());
                     Ok(())
@@ -311,6 +321,7 @@ impl Engine {
                 self.hydrate(&found, path, progress)?;
             }
         }
+        self.keeping.notify_one();
         Ok(Response::Done)
     }
 

@@ -2,15 +2,19 @@
 
 use crate::{Sync, SyncError};
 use bytes::Bytes;
+use futures::future::join_all;
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, RecordHash, Seq};
 use ouro_local::volume::{Announced, Commit, Head};
 use ouro_repo::{Announcement, Body, Record};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+/// Records asked for at once while more and more of them are there: a poll that finds nothing costs one request, a device that was
+/// long away does not wait for one round trip per commit.
+const READ_AHEAD: [u64; 5] = [1, 1, 4, 16, 32];
 /// Records taken from one device before the others have their turn.
-const RECORDS_AT_ONCE: usize = 64;
+const RECORDS_AT_ONCE: usize = 256;
 
 /// A commit as its record says it.
 pub(crate) struct ReadCommit {
@@ -50,9 +54,14 @@ impl Sync {
     }
 
     async fn pull_device(self: &Arc<Self>, device: DeviceNo) -> Result<usize, SyncError> {
+        let mut ahead = VecDeque::new();
         for count in 0..RECORDS_AT_ONCE {
             let next = self.volume.heads().get(&device).map_or(Seq(0), |head| head.seq).next();
-            let Some(read) = self.read_commit(device, next).await? else { return Ok(count) };
+            if ahead.is_empty() {
+                ahead = self.read_ahead(device, next, READ_AHEAD[count.min(READ_AHEAD.len() - 1)]).await?;
+            }
+            let Some(bytes) = ahead.pop_front() else { return Ok(count) };
+            let read = self.open_commit(device, next, bytes).await?;
             if !self.knows_parents(&read.commit) {
                 // Its turn comes after those it was made on.
                 return Ok(count);
@@ -61,6 +70,27 @@ impl Sync {
             self.take(read.commit).await?;
         }
         Ok(RECORDS_AT_ONCE)
+    }
+
+    /// Reads records from `first` on, `count` of them at once, up to the first that is not there.
+    async fn read_ahead(&self, device: DeviceNo, first: Seq, count: u64) -> Result<VecDeque<Bytes>, SyncError> {
+        let id = self.repo.device_id(device)?;
+        let mut reads = Vec::new();
+        for seq in first.0..first.0 + count {
+            let repo = self.repo.clone();
+            reads.push(async move { repo.read_record_bytes(id, Seq(seq)).await });
+        }
+        let mut found = VecDeque::new();
+        for read in join_all(reads).await {
+            match read {
+                Ok(Some(bytes)) => found.push_back(bytes),
+                Ok(None) => break,
+                // What came before it is taken in; the next round meets the error first.
+                Err(_) if !found.is_empty() => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(found)
     }
 
     fn knows_parents(&self, commit: &Commit) -> bool {
@@ -133,13 +163,19 @@ impl Sync {
     ) -> Result<Option<ReadCommit>, SyncError> {
         let id = self.repo.device_id(device)?;
         let Some(bytes) = self.repo.read_record_bytes(id, seq).await? else { return Ok(None) };
+        Ok(Some(self.open_commit(device, seq, bytes).await?))
+    }
+
+    /// Opens a record's bytes and brings what it says in full.
+    async fn open_commit(self: &Arc<Self>, device: DeviceNo, seq: Seq, bytes: Bytes) -> Result<ReadCommit, SyncError> {
+        let id = self.repo.device_id(device)?;
         let opening = bytes.clone();
         let (record, hash, inline) = self.blocking(move |sync| sync.repo.open_record(id, seq, &opening)).await??;
         self.meet_parents(&record).await?;
         self.keep_inline(&bytes, &inline);
         let (digest, previous) = (Digest(record.digest), record.previous);
         let commit = self.commit_of(record, hash).await?;
-        Ok(Some(ReadCommit { commit, digest, previous }))
+        Ok(ReadCommit { commit, digest, previous })
     }
 
     fn keep_inline(&self, bytes: &Bytes, inline: &[(ouro_core::id::BlobId, ouro_core::content::Locator)]) {
