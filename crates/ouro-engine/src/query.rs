@@ -9,7 +9,7 @@ use crate::engine::{Engine, OnProgress};
 use crate::paths::Found;
 use crate::timestamp::rfc3339;
 use futures::future::{Either, select};
-use ouro_core::content::Content;
+use ouro_core::content::{BlobRef, Content};
 use ouro_core::id::{FileId, Hlc};
 use ouro_core::render::{self, Devices, Page, Seen, What};
 use ouro_core::state::Kind;
@@ -19,6 +19,8 @@ use ouro_sync::Cost;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Blobs fetched in one go.
+const BLOBS_AT_ONCE: usize = 256;
 /// Entries asked of a directory at a time.
 const PAGE: usize = 1_000;
 
@@ -325,21 +327,26 @@ impl Engine {
         Ok(Response::Done)
     }
 
-    /// Brings every byte below a path here.
+    /// Brings every byte below a path here, many files in one go.
     fn hydrate(&self, found: &Found, path: &Path, progress: &OnProgress) -> Result<(), Failure> {
-        let mut done = 0;
+        let (mut done, mut waiting) = (0, Vec::new());
         let what = format!("fetching {}", path.display());
-        self.each_file(found, &mut |seen| {
-            if let Some(content) = seen.content() {
-                let chunks = self.ask(&found.open, |volume| volume.chunks(content))?;
-                for part in chunks.chunks(64) {
-                    self.block_on(found.open.sync.fetch_blobs(part.to_vec()))?;
-                    done += part.iter().map(|c| u64::from(c.len)).sum::<u64>();
-                    progress(Progress { what: what.clone(), done, total: None, unit: Unit::Bytes });
-                }
+        let mut fetch = |waiting: &mut Vec<BlobRef>, least: usize| -> Result<(), Failure> {
+            while waiting.len() > least {
+                let part: Vec<BlobRef> = waiting.drain(..waiting.len().min(BLOBS_AT_ONCE)).collect();
+                done += part.iter().map(|c| u64::from(c.len)).sum::<u64>();
+                self.block_on(found.open.sync.fetch_blobs(part))?;
+                progress(Progress { what: what.clone(), done, total: None, unit: Unit::Bytes });
             }
             Ok(())
-        })
+        };
+        self.each_file(found, &mut |seen| {
+            if let Some(content) = seen.content() {
+                waiting.extend_from_slice(&self.ask(&found.open, |volume| volume.chunks(content))?);
+            }
+            fetch(&mut waiting, BLOBS_AT_ONCE)
+        })?;
+        fetch(&mut waiting, 0)
     }
 
     pub(crate) fn free(&self, paths: &[PathBuf]) -> Result<Response, Failure> {

@@ -26,13 +26,17 @@ impl Sync {
         counts.entries > ENTRIES || counts.delta_bytes > DELTA_BYTES || counts.commits > COMMITS
     }
 
-    /// Writes a checkpoint of everything committed, announces it and moves on to it.
+    /// Writes a checkpoint of everything committed, announces it and moves on to it. A commit that is on its way is published first.
     ///
     /// # Errors
     /// Anything the remote or the disk says. Nodes that were written and not announced are garbage, nothing else.
     pub async fn checkpoint(self: &Arc<Self>) -> Result<(), SyncError> {
         let _turn = self.turn.lock().await;
         self.finish_announcement().await?;
+        if let Some(sealed) = self.volume.sealed() {
+            // It has taken the next place in the log already.
+            self.push_sealed(&sealed).await?;
+        }
         let began = self.ports.clock.monotonic_ns();
         let before = self.repo.store().usage();
         let input = Arc::new(self.volume.checkpoint_input());

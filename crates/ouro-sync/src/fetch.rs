@@ -3,11 +3,12 @@
 use crate::{Sync, SyncError};
 use bytes::Bytes;
 use ouro_core::content::BlobRef;
+use ouro_core::id::BlobId;
 use ouro_core::row::Missing;
 use ouro_core::tree;
 use ouro_local::volume::VolumeError;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -72,9 +73,11 @@ impl Sync {
                 absent.push(blob);
             }
         }
+        let absent = self.with_neighbours(absent).await;
         let (mine, others) = claim(&self.blobs_in_flight, absent.iter().map(|b| b.id));
         let mut wanted = Vec::with_capacity(mine.ids.len());
-        for blob in absent.iter().filter(|b| mine.ids.contains(&b.id)) {
+        let claimed: BTreeSet<BlobId> = mine.ids.iter().copied().collect();
+        for blob in absent.iter().filter(|b| claimed.contains(&b.id)) {
             let at = match blob.at {
                 Some(at) => at,
                 None => self.volume.locations().get(&blob.id)?.ok_or(SyncError::BlobLost)?,

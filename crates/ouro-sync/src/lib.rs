@@ -17,6 +17,7 @@ mod error;
 mod fetch;
 mod index;
 mod layer_reader;
+mod neighbours;
 mod pull;
 mod push;
 mod schedule;
@@ -54,6 +55,7 @@ pub struct Sync {
     blobs_in_flight: Mutex<BTreeMap<BlobId, watch::Receiver<()>>>,
     nodes_in_flight: Mutex<BTreeMap<NodeId, watch::Receiver<()>>>,
     index_complete: AtomicBool,
+    neighbours: neighbours::Neighbours,
 }
 
 impl Sync {
@@ -73,6 +75,7 @@ impl Sync {
             blobs_in_flight: Mutex::default(),
             nodes_in_flight: Mutex::default(),
             index_complete: AtomicBool::new(false),
+            neighbours: neighbours::Neighbours::default(),
         });
         let weak = Arc::downgrade(&sync);
         sync.volume.on_pending(Box::new(move || {

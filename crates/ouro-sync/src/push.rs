@@ -33,7 +33,8 @@ impl Sync {
         outcome.map(|()| true)
     }
 
-    async fn push_sealed(self: &Arc<Self>, sealed: &Sealed) -> Result<(), SyncError> {
+    /// Publishes a sealed generation and takes it into the committed state. The caller has the turn.
+    pub(crate) async fn push_sealed(self: &Arc<Self>, sealed: &Sealed) -> Result<(), SyncError> {
         let began = self.ports.clock.monotonic_ns();
         let before = self.repo.store().usage();
         let (record, hash) = match &sealed.record {
