@@ -73,8 +73,10 @@ pub(crate) fn request(verb: &Verb) -> Result<Request> {
 ///
 /// If no engine can be reached or started. What the engine itself refuses is an answer.
 pub(crate) fn answer(places: &Places, request: Request, bar: &Bar) -> Result<Response> {
-    if let Some(mut client) = Client::connect(places)? {
-        return client.ask(request, &mut |step| bar.step(step));
+    if let Some(mut client) = Client::connect(places)?
+        && let Some(response) = client.ask(request.clone(), &mut |step| bar.step(step))?
+    {
+        return Ok(response);
     }
     match &request {
         Request::Mount(_) => mount_in_background(places, request, bar),
@@ -92,13 +94,15 @@ pub(crate) fn answer(places: &Places, request: Request, bar: &Bar) -> Result<Res
 /// Mounts by an engine that stays when this command ends. It is ended again if the mount fails.
 fn mount_in_background(places: &Places, request: Request, bar: &Bar) -> Result<Response> {
     let started = start::start_detached(places);
+    // A second `ourobox fuse` may have started one at the same time: then ours failed, and that one serves us both.
+    let ours = started.is_ok();
     let Some(mut client) = Client::connect(places)? else {
         started?; // why it did not start; if it did, it has ended since
         bail!("the engine ended again; see {}", places.log_file().display());
     };
-    // A second `ourobox fuse` may have started one at the same time: then ours failed, and that one serves us both.
-    let ours = started.is_ok();
-    let response = client.ask(request, &mut |step| bar.step(step))?;
+    let Some(response) = client.ask(request, &mut |step| bar.step(step))? else {
+        bail!("the engine was just ending; try again");
+    };
     if ours && matches!(response, Response::Failed(_)) {
         end_if_idle(places)?;
     }
@@ -107,13 +111,13 @@ fn mount_in_background(places: &Places, request: Request, bar: &Bar) -> Result<R
 
 /// Ends the engine unless somebody else has mounted something by now.
 fn end_if_idle(places: &Places) -> Result<()> {
-    let Some(mut client) = Client::connect(places)? else {
-        return Ok(());
+    let ask = |request| match Client::connect(places)? {
+        Some(mut client) => client.ask(request, &mut |_| {}),
+        None => Ok(None),
     };
-    let status = client.ask(Request::Status { paths: Vec::new() }, &mut |_| {})?;
-    let idle = matches!(&status, Response::Status(status) if status.boxes.iter().all(|one| one.mounted_at.is_none()));
-    if idle && let Some(mut client) = Client::connect(places)? {
-        client.ask(Request::Stop, &mut |_| {})?;
+    let status = ask(Request::Status { paths: Vec::new() })?;
+    if matches!(&status, Some(Response::Status(status)) if status.boxes.iter().all(|one| one.mounted_at.is_none())) {
+        ask(Request::Stop)?;
     }
     Ok(())
 }

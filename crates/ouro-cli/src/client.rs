@@ -40,23 +40,25 @@ impl Client {
         Ok(Some(Client { stream }))
     }
 
-    /// Asks, tells `progress` how far it is, and returns the answer.
+    /// Asks, tells `progress` how far it is, and returns the answer; `None` if the engine is just ending and did nothing.
     ///
     /// # Errors
     ///
-    /// If the connection breaks: then it is not known whether the engine did it.
-    pub(crate) fn ask(&mut self, request: Request, progress: &mut dyn FnMut(&Progress)) -> Result<Response> {
+    /// If the connection breaks after the engine heard the call: then it is not known what it did.
+    pub(crate) fn ask(&mut self, request: Request, progress: &mut dyn FnMut(&Progress)) -> Result<Option<Response>> {
         let call = to_line(&Call { version: VERSION, call: request })
             .context("a path or name cannot be sent to the engine: it must be valid UTF-8")?;
-        self.stream.write_all(&call).context("the engine does not listen")?;
+        match self.stream.write_all(&call) {
+            Err(error) if is_unheard(&error) => return Ok(None),
+            written => written.context("the engine does not listen")?,
+        }
         let mut lines = BufReader::new(&self.stream);
         loop {
             let mut line = Vec::new();
-            lines
-                .by_ref()
-                .take(LINE_BYTES_MAX)
-                .read_until(b'\n', &mut line)
-                .context("the engine's answer broke off")?;
+            match lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
+                Err(error) if is_unheard(&error) => return Ok(None),
+                read => read.context("the engine's answer broke off")?,
+            };
             if line.pop() != Some(b'\n') {
                 bail!("the engine ended before it answered; its log says why");
             }
@@ -64,10 +66,16 @@ impl Client {
                 .context("the engine's answer cannot be understood: is it of another version?")?
             {
                 Line::Progress(step) => progress(&step),
-                Line::Answer(response) => return Ok(*response),
+                Line::Answer(response) => return Ok(Some(*response)),
+                Line::Ending => return Ok(None),
             }
         }
     }
+}
+
+/// Whether the other end closed its socket without having read all that was sent to it: only then does Linux say so with these errors.
+fn is_unheard(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 /// The socket by a path that is short whatever the directory's length: addresses of sockets end at 107 bytes. It is good while the returned

@@ -11,8 +11,8 @@ use mounts::{Mounts, Patience};
 use ouro_core::port::BoxFuture;
 use ouro_engine::api::{Failure, FailureKind, Progress, Request, Response};
 use ouro_engine::{Engine, EngineDirs};
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,8 +42,7 @@ struct Host {
     engine: Arc<Engine>,
     mounts: Arc<Mounts>,
     lingers: Lingers,
-    /// Requests under way.
-    busy: AtomicUsize,
+    work: Mutex<Work>,
     /// Somebody asked for the end.
     stop: Notify,
     /// Perhaps nothing is left to do.
@@ -56,9 +55,16 @@ struct Host {
 ///
 /// If the turn to run an engine does not come.
 pub(crate) fn answer_here(places: &Places, request: Request, bar: &Bar) -> Result<Response> {
-    let turn = match new_runtime()?.block_on(take_turn(places))? {
-        Whose::Ours(turn) => turn,
-        Whose::Theirs(mut client) => return client.ask(request, &mut |step| bar.step(step)),
+    let runtime = new_runtime()?;
+    let turn = loop {
+        match runtime.block_on(take_turn(places))? {
+            Whose::Ours(turn) => break turn,
+            Whose::Theirs(mut client) => {
+                if let Some(response) = client.ask(request.clone(), &mut |step| bar.step(step))? {
+                    return Ok(response);
+                }
+            }
+        }
     };
     keep_turn(turn);
     let engine = match Engine::start(dirs(places)) {
@@ -109,7 +115,7 @@ pub(crate) fn mount_here(places: &Places, request: Request) -> Result<Response> 
         Err(failure) => return Ok(Response::Failed(failure)),
     };
     let (progress, _nobody_looks) = tokio::sync::mpsc::channel(1);
-    let response = runtime.block_on(Arc::clone(&host).answer(request, progress));
+    let response = runtime.block_on(host.carry_out(request, progress));
     match &response {
         Response::Mounted { mountpoint } => {
             tracing::info!(mountpoint = %mountpoint.display(), "mounted");
@@ -153,7 +159,7 @@ fn start(places: &Places, lingers: Lingers) -> Result<(Runtime, Server, Arc<Host
     };
     keep_turn(turn);
     let mounts = Arc::new(Mounts::new(Arc::clone(&engine), places.own_folders()));
-    let host = Host { engine, mounts, lingers, busy: AtomicUsize::new(0), stop: Notify::new(), idle: Notify::new() };
+    let host = Host { engine, mounts, lingers, work: Mutex::default(), stop: Notify::new(), idle: Notify::new() };
     Ok((runtime, server, Arc::new(host)))
 }
 
@@ -166,6 +172,11 @@ fn run(runtime: Runtime, server: Server, host: &Arc<Host>) -> Response {
             () = host.stop.notified() => Ok(()),
             () = host.until_idle() => Ok(()),
         }
+    };
+    let end_of_service = async {
+        let caught = end_of_service.await;
+        host.work.lock().ending = true;
+        caught
     };
     let caught = runtime.block_on(server.serve(Arc::clone(host) as Arc<dyn Answers>, end_of_service));
     let response = match caught {
@@ -203,6 +214,15 @@ async fn end_by_signal() -> std::io::Result<()> {
     Ok(())
 }
 
+/// What keeps a host from ending.
+#[derive(Default)]
+struct Work {
+    /// Requests under way.
+    requests: usize,
+    /// No more are taken.
+    ending: bool,
+}
+
 impl Host {
     /// Resolves when the host has nothing left to do; never for one that stays.
     async fn until_idle(&self) {
@@ -218,7 +238,7 @@ impl Host {
         loop {
             let idle = self.idle.notified();
             let gone = self.mounts.changed();
-            if self.mounts.is_empty() && self.busy.load(Ordering::SeqCst) == 0 {
+            if self.end_if_idle() {
                 return;
             }
             tokio::select! {
@@ -226,6 +246,13 @@ impl Host {
                 () = gone => {}
             }
         }
+    }
+
+    /// Takes no more requests if nothing is mounted and nothing under way; says whether that is so.
+    fn end_if_idle(&self) -> bool {
+        let mut work = self.work.lock();
+        work.ending = work.ending || (work.requests == 0 && self.mounts.is_empty());
+        work.ending
     }
 
     async fn carry_out(&self, request: Request, progress: ProgressSender) -> Response {
@@ -290,27 +317,31 @@ async fn blocking(work: impl FnOnce() -> Response + Send + 'static) -> Response 
 }
 
 impl Answers for Host {
-    fn answer(self: Arc<Self>, request: Request, progress: ProgressSender) -> BoxFuture<'static, Response> {
+    fn answer(self: Arc<Self>, request: Request, progress: ProgressSender) -> BoxFuture<'static, Option<Response>> {
         Box::pin(async move {
-            let _busy = Busy::new(&self);
-            self.carry_out(request, progress).await
+            let _busy = Busy::new(&self)?;
+            Some(self.carry_out(request, progress).await)
         })
     }
 }
 
-/// Counts a request under way.
+/// A request under way.
 struct Busy<'a>(&'a Host);
 
 impl<'a> Busy<'a> {
-    fn new(host: &'a Host) -> Busy<'a> {
-        host.busy.fetch_add(1, Ordering::SeqCst);
-        Busy(host)
+    fn new(host: &'a Host) -> Option<Busy<'a>> {
+        let mut work = host.work.lock();
+        if work.ending {
+            return None;
+        }
+        work.requests += 1;
+        Some(Busy(host))
     }
 }
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+        self.0.work.lock().requests -= 1;
         self.0.idle.notify_one();
     }
 }

@@ -36,8 +36,8 @@ pub(crate) type ProgressSender = mpsc::Sender<Progress>;
 
 /// Who answers requests.
 pub(crate) trait Answers: Send + Sync + 'static {
-    /// Answers one request; the future is dropped when the client goes away.
-    fn answer(self: Arc<Self>, request: Request, progress: ProgressSender) -> BoxFuture<'static, Response>;
+    /// Answers one request; `None` if it will not, because it is ending. The future is dropped when the client goes away.
+    fn answer(self: Arc<Self>, request: Request, progress: ProgressSender) -> BoxFuture<'static, Option<Response>>;
 }
 
 /// The right to run the engine of some places: a lock that goes with the process.
@@ -188,9 +188,10 @@ async fn try_serve_client(stream: UnixStream, host: Arc<dyn Answers>) -> Result<
                 }
             }
         }
-        Err(message) => Response::Failed(Failure { kind: FailureKind::Unsupported, message }),
+        Err(message) => Some(Response::Failed(Failure { kind: FailureKind::Unsupported, message })),
     };
-    writer.write_all(&to_line(&Line::Answer(Box::new(response)))?).await?;
+    let last = response.map_or(Line::Ending, |response| Line::Answer(Box::new(response)));
+    writer.write_all(&to_line(&last)?).await?;
     Ok(writer.shutdown().await?)
 }
 
@@ -228,14 +229,14 @@ mod tests {
         }
     }
 
-    /// Counts to three and answers; never answers `Wait`.
+    /// Counts to three and answers; refuses `Devices` as if it were ending, and never answers `Wait`.
     #[derive(Default)]
     struct Counter {
         dropped: Arc<Mutex<Vec<mpsc::UnboundedSender<()>>>>,
     }
 
     impl Answers for Counter {
-        fn answer(self: Arc<Self>, request: Request, progress: ProgressSender) -> BoxFuture<'static, Response> {
+        fn answer(self: Arc<Self>, request: Request, progress: ProgressSender) -> BoxFuture<'static, Option<Response>> {
             let guard = self.dropped.lock().expect("not poisoned").pop();
             Box::pin(async move {
                 if matches!(request, Request::Wait { .. }) {
@@ -246,7 +247,7 @@ mod tests {
                     let step = Progress { what: "counting".into(), done, total: Some(3), unit: Unit::Files };
                     progress.send(step).await.expect("the client listens");
                 }
-                Response::Done
+                (!matches!(request, Request::Devices)).then_some(Response::Done)
             })
         }
     }
@@ -273,9 +274,33 @@ mod tests {
             let mut client = Client::connect(places).expect("reachable").expect("it runs");
             let mut steps = Vec::new();
             let answer = client.ask(Request::Stats, &mut |step| steps.push(step.done)).expect("an answer");
-            assert!(matches!(answer, Response::Done));
+            assert!(matches!(answer, Some(Response::Done)));
             assert!(steps.len() <= 3 && steps.is_sorted(), "{steps:?}");
         });
+    }
+
+    #[test]
+    fn an_engine_that_is_ending_leaves_the_call_to_the_next_one() {
+        with_server(Counter::default(), |places| {
+            let mut client = Client::connect(places).expect("reachable").expect("it runs");
+            assert!(client.ask(Request::Devices, &mut |_| {}).expect("heard").is_none());
+        });
+    }
+
+    #[test]
+    fn a_call_that_was_never_read_is_left_to_the_next_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let places = places(folder.path());
+        places.make_run().expect("made");
+        let (_directory, path) = short_path(&places).expect("readable").expect("there");
+        let listener = std::os::unix::net::UnixListener::bind(path).expect("free");
+        let mut client = Client::connect(&places).expect("reachable").expect("it listens");
+        let closer = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| client.ask(Request::Stats, &mut |_| {}));
+            drop(listener);
+            asked.join().expect("no panic")
+        });
+        assert!(closer.expect("not an error").is_none());
     }
 
     #[test]
@@ -307,7 +332,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let Ok(Whose::Theirs(mut client)) = runtime.block_on(take_turn(places)) else { panic!("somebody listens") };
             let answer = client.ask(Request::Stats, &mut |_| {}).expect("an answer");
-            assert!(matches!(answer, Response::Done));
+            assert!(matches!(answer, Some(Response::Done)));
         });
     }
 

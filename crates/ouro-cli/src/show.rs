@@ -78,7 +78,7 @@ fn show_box(one: &BoxStatus) -> String {
     if let Some(problem) = &one.problem {
         line("stopped", &clean(problem));
     }
-    let reach = if one.online { "" } else { " (not reachable)" };
+    let reach = if one.online { "" } else { " (not reached)" };
     line("remote", &format!("{}{reach}", clean(&one.remote)));
     match &one.mounted_at {
         Some(path) => line("mounted", &clean(&path.display().to_string())),
@@ -236,7 +236,7 @@ mod tests {
             ..a_box()
         };
         let text = human(&Response::Status(Status { boxes: vec![broken], paths: Vec::new() }));
-        for part in ["stopped   disk full", "(not reachable)", "known so far", "3 files not on the remote yet"] {
+        for part in ["stopped   disk full", "(not reached)", "known so far", "3 files not on the remote yet"] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -29,6 +29,8 @@ pub(crate) enum Line {
     Progress(Progress),
     /// The answer; the last line.
     Answer(Box<Response>),
+    /// Instead of an answer: the engine is ending and did nothing. Ask the next one.
+    Ending,
 }
 
 /// A document as a line.
