@@ -2,6 +2,7 @@
 # scripts/bootstrap installs what is missing and writes target/tools/env, which names the tools to use.
 
 ENV := . target/tools/env &&
+BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .PHONY: run test test-long lint
 
@@ -11,14 +12,17 @@ run:
 	@$(ENV) cargo build --locked --release --package ouro-cli
 	@$(ENV) scripts/run
 
-# Everything a change has to pass. The tests come last, so that the log ends with their result.
+# Everything a change has to pass. The tests come last, so that the log ends with their result. The command under test is
+# built in one go with the tests: alone it would need half of its dependencies again, with other features.
 test: lint
-	@$(ENV) cargo test --locked --workspace
+	@$(ENV) cargo build --locked --workspace --bins --tests
+	@$(ENV) OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace
 
-# The same tests and those marked #[ignore = "long"].
+# The same tests and those marked #[ignore].
 test-long: lint
 	@scripts/bootstrap test-long
-	@$(ENV) cargo test --locked --workspace -- --include-ignored
+	@$(ENV) cargo build --locked --workspace --bins --tests
+	@$(ENV) OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace -- --include-ignored
 
 # Style, lints and the rules of the house.
 lint:
