@@ -21,6 +21,7 @@ pub(crate) const META_CHECKPOINT: &str = "checkpoint";
 pub(crate) const META_ANNOUNCING: &str = "announcing";
 pub(crate) const META_GENERATION: &str = "generation";
 pub(crate) const META_CLOCK: &str = "clock";
+pub(crate) const META_DEVICES: &str = "devices";
 
 /// A damaged row of the ledger: never repaired by forgetting.
 pub(crate) fn damaged(what: &str, error: DecodeError) -> LocalError {
@@ -121,6 +122,29 @@ fn heads(out: &mut Writer, heads: &BTreeMap<DeviceNo, Head>) {
 fn read_heads(input: &mut Reader<'_>) -> Result<BTreeMap<DeviceNo, Head>, DecodeError> {
     let count = input.count(35)?;
     (0..count).map(|_| Ok((DeviceNo(input.varint32("device")?), read_head(input)?))).collect()
+}
+
+/// How devices are called: names derived from them must not change because the remote is away at the next start.
+pub(crate) fn devices(names: &BTreeMap<DeviceNo, String>) -> Write {
+    let mut out = Writer::new();
+    out.varint(names.len() as u64);
+    for (device, name) in names {
+        out.varint(u64::from(device.0));
+        out.bytes(name.as_bytes());
+    }
+    meta(META_DEVICES, out.into_vec())
+}
+
+pub(crate) fn read_devices(bytes: &[u8]) -> Result<BTreeMap<DeviceNo, String>, DecodeError> {
+    let mut input = Reader::new(bytes);
+    let count = input.count(2)?;
+    let mut names = BTreeMap::new();
+    for _ in 0..count {
+        let device = DeviceNo(input.varint32("device")?);
+        names.insert(device, String::from_utf8_lossy(input.bytes()?).into_owned());
+    }
+    input.finish()?;
+    Ok(names)
 }
 
 fn node_ref(out: &mut Writer, root: Option<&NodeRef>) {

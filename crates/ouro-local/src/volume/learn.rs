@@ -96,9 +96,13 @@ impl Volume {
         counts
     }
 
-    /// Writes down what a device is called.
+    /// Writes down what a device is called: conflict copies are named after it, at the next start too.
     pub fn name_device(&self, device: DeviceNo, name: String) {
-        self.state.write().devices.insert(device, name);
+        let mut state = self.state.write();
+        if state.devices.get(&device) != Some(&name) {
+            state.devices.insert(device, name);
+            self.ledger.submit(vec![encode::devices(&state.devices)]);
+        }
     }
 
     /// Takes in a commit of another device: all its parents must be known already. One that is known already changes nothing.

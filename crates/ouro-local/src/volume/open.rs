@@ -40,6 +40,18 @@ pub struct VolumePorts {
     pub disk: Arc<dyn Disk>,
 }
 
+/// The databases of a volume; its files are on the disk of [`VolumePorts`].
+pub struct VolumeStores {
+    /// The journal.
+    pub ledger: Arc<Ledger>,
+    /// What blobs are in the clean cache.
+    pub blobs: DatabaseAt,
+    /// Where chunks are stored in the repository.
+    pub locations: DatabaseAt,
+    /// Index nodes.
+    pub nodes: DatabaseAt,
+}
+
 /// Limits of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VolumeOptions {
@@ -72,14 +84,34 @@ impl Volume {
         options: VolumeOptions,
     ) -> Result<Arc<Volume>, VolumeError> {
         let mode = Mode::Threaded(Arc::clone(&ports.runtime));
-        let ledger = Arc::new(Ledger::open(&data.join("box.db"), mode)?);
+        let stores = VolumeStores {
+            ledger: Arc::new(Ledger::open(&data.join("box.db"), mode)?),
+            blobs: DatabaseAt::File(cache.join("cache.db")),
+            locations: DatabaseAt::File(cache.join("chunks.db")),
+            nodes: DatabaseAt::File(cache.join("index.db")),
+        };
+        Volume::load_from(stores, device, params, (verify, keep), ports, options)
+    }
+
+    /// Opens a box's volume from stores wherever they are: in memory for the simulator.
+    ///
+    /// # Errors
+    /// As [`Volume::load`].
+    pub fn load_from(
+        stores: VolumeStores,
+        device: DeviceNo,
+        params: TreeParams,
+        (verify, keep): (Verify, Keep),
+        ports: VolumePorts,
+        options: VolumeOptions,
+    ) -> Result<Arc<Volume>, VolumeError> {
+        let ledger = stores.ledger;
         let layers = Layers::open(Arc::clone(&ports.disk), Arc::clone(&ledger))?;
         let (bytes_max, free_bytes_min) = (options.cache_bytes_max, options.free_bytes_min);
-        let at = |name: &str| DatabaseAt::File(cache.join(name));
         let limits = BlobsOptions { bytes_max, free_bytes_min, verify, keep };
-        let blobs = Arc::new(Blobs::open(Arc::clone(&ports.disk), at("cache.db"), limits)?);
-        let locations = Arc::new(Locations::open(at("chunks.db"))?);
-        let nodes = NodeCache::new(NodeStore::open(at("index.db"))?, params);
+        let blobs = Arc::new(Blobs::open(Arc::clone(&ports.disk), stores.blobs, limits)?);
+        let locations = Arc::new(Locations::open(stores.locations)?);
+        let nodes = NodeCache::new(NodeStore::open(stores.nodes)?, params);
         let loaded = ledger.load()?;
         let state = State::load(&loaded)?;
         let lists = NonZeroUsize::new(BLOCK_LISTS_MAX).expect("the limit is not zero");
@@ -222,6 +254,10 @@ impl State {
             files: Arc::new(sealed_files),
             record: record.map(|(hash, bytes)| (Arc::from(bytes), hash)),
         });
+        let devices = match meta(encode::META_DEVICES) {
+            Some(bytes) => encode::read_devices(bytes).map_err(|e| encode::damaged("devices", e))?,
+            None => BTreeMap::new(),
+        };
         let announcing = match meta(encode::META_ANNOUNCING) {
             Some(value) => Some(encode::read_announcing(value).map_err(|e| encode::damaged("announcement", e))?),
             None => None,
@@ -247,7 +283,7 @@ impl State {
             open: BTreeMap::new(),
             writable,
             bases,
-            devices: BTreeMap::new(),
+            devices,
             owners,
             announced: if checkpoint.root.is_some() { vec![checkpoint] } else { Vec::new() },
             announcing,
