@@ -1,7 +1,7 @@
 //! What tests need: stores that fail on purpose and by a seed, and real servers on this machine.
 //!
-//! The principal types are [`FaultyStore`], which wraps any [`Store`](ouro_remote::Store), and the guards in [`servers`]. A dev-dependency
-//! only: nothing that is shipped uses it.
+//! The principal types are [`FaultyStore`], which wraps any [`Store`](ouro_remote::Store), [`sim::Simulation`], in which everything follows
+//! from a seed, and the guards in [`servers`]. A dev-dependency only: nothing that is shipped uses it.
 //!
 //! This crate never knows the repository format.
 //!
@@ -19,6 +19,7 @@
 mod faults;
 mod faulty;
 pub mod servers;
+pub mod sim;
 
 pub use faults::{Faults, Operation};
 pub use faulty::{Delay, FaultyStore};
