@@ -1,0 +1,129 @@
+//! What was written, what of it must still be there, and a look at bytes that are on the remote only.
+
+use crate::tree::{self, Spot};
+use bytes::Bytes;
+use futures::executor::block_on;
+use ouro_core::content::{BlobRef, Content};
+use ouro_core::port::{BoxFuture, Clock, Rng, Runtime};
+use ouro_local::volume::{Volume, VolumeError};
+use ouro_repo::{Ports, Repository};
+use ouro_testkit::MemoryStore;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Every content that somebody wrote as a whole.
+#[derive(Default)]
+pub(crate) struct Contents {
+    /// How often each was written: equal contents count as one, so only what was written once is told apart.
+    times: BTreeMap<Vec<u8>, u32>,
+    /// What someone who saw it replaced or deleted.
+    gone: BTreeSet<Vec<u8>>,
+    /// What was promised to be kept.
+    kept: BTreeSet<Vec<u8>>,
+}
+
+impl Contents {
+    pub(crate) fn wrote(&mut self, content: &[u8]) {
+        *self.times.entry(content.to_vec()).or_default() += 1;
+    }
+
+    pub(crate) fn leaves(&mut self, content: Vec<u8>) {
+        self.gone.insert(content);
+    }
+
+    pub(crate) fn keep(&mut self, contents: impl IntoIterator<Item = Vec<u8>>) {
+        self.kept.extend(contents);
+    }
+
+    /// The first content that should be among those shown and is not.
+    pub(crate) fn lost(&self, shown: &BTreeSet<Vec<u8>>) -> Option<&Vec<u8>> {
+        let once = |content: &&Vec<u8>| self.times.get(*content) == Some(&1);
+        self.kept.iter().filter(once).find(|content| !self.gone.contains(*content) && !shown.contains(*content))
+    }
+
+    /// The first content that nobody ever wrote.
+    pub(crate) fn invented<'a>(&self, shown: &'a BTreeSet<Vec<u8>>) -> Option<&'a Vec<u8>> {
+        shown.iter().find(|content| !content.is_empty() && !self.times.contains_key(*content))
+    }
+}
+
+/// A content for people: how it begins, and its length.
+pub(crate) fn name(content: &[u8]) -> String {
+    let plain = content.iter().take(24).take_while(|byte| byte.is_ascii_graphic());
+    let begin: String = plain.map(|byte| char::from(*byte)).collect();
+    format!("{begin} ({} bytes)", content.len())
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn wall_ns(&self) -> i64 {
+        0
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        0
+    }
+}
+
+impl Rng for Still {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+}
+
+impl Runtime for Still {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        block_on(task);
+    }
+
+    fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { work() })
+    }
+
+    fn sleep(&self, _: u64) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// A reader of the remote that no fault ever meets and no time passes for.
+pub(crate) struct Truth {
+    pub(crate) repo: Repository,
+}
+
+impl Truth {
+    pub(crate) fn ports() -> Ports {
+        Ports { clock: Arc::new(Still), rng: Arc::new(Still), runtime: Arc::new(Still) }
+    }
+
+    pub(crate) fn new(store: Arc<MemoryStore>, config: Bytes) -> Truth {
+        let repo = Repository::open_with_key(store, Truth::ports(), config, None).expect("it is our own");
+        Truth { repo }
+    }
+
+    /// The bytes at a spot, wherever they are. What is read of clean contents leaves no trace on the device.
+    pub(crate) fn bytes_at(&self, volume: &Volume, spot: &Spot) -> Vec<u8> {
+        if let Some(Content::Chunks(chunks)) = spot.seen.content() {
+            return chunks.iter().flat_map(|blob| self.fetch(volume, blob)).collect();
+        }
+        for _ in 0..100 {
+            match tree::bytes_at(volume, spot) {
+                Ok(bytes) => return bytes,
+                Err(VolumeError::Need(blobs)) => {
+                    for blob in blobs {
+                        let bytes = self.fetch(volume, &blob);
+                        volume.blobs().put(blob.id, &bytes).expect("the cache takes it");
+                    }
+                }
+                Err(error) => panic!("what stands at {:?} cannot be read: {error}", spot.seen.name),
+            }
+        }
+        panic!("what stands at {:?} is never all here", spot.seen.name);
+    }
+
+    fn fetch(&self, volume: &Volume, blob: &BlobRef) -> Bytes {
+        let at = blob.at.or_else(|| volume.locations().get(&blob.id).ok().flatten());
+        let bytes = block_on(self.repo.fetch_blob(&BlobRef { at, ..*blob }));
+        bytes.unwrap_or_else(|error| panic!("a chunk cannot be read: {error}"))
+    }
+}

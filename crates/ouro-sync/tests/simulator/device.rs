@@ -1,0 +1,211 @@
+//! A device: what lasts when its process ends, and the process.
+
+use bytes::Bytes;
+use ouro_core::id::{DeviceId, DeviceNo};
+use ouro_local::database::DatabaseAt;
+use ouro_local::disk::MemoryDisk;
+use ouro_local::ledger::{Ledger, Mode};
+use ouro_local::volume::{Volume, VolumeOptions, VolumePorts, VolumeStores};
+use ouro_repo::{DeviceInfo, Ports, Repository};
+use ouro_sync::{Sync, SyncError};
+use ouro_testkit::sim::{Chance, Group, Simulation};
+use ouro_testkit::{FaultyStore, MemoryStore};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a device does in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Work {
+    Register,
+    Begin,
+    LearnDevices,
+    Pull,
+    Push,
+    Checkpoint,
+    FetchIndex,
+}
+
+/// What came of a work: what the sync says, and how many commits it took in or made.
+pub(crate) type Outcome = Result<usize, SyncError>;
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Killed: what it gave to the system is there.
+    Killed,
+    /// The power went: what was not synced may be there or not.
+    PowerCut,
+}
+
+/// A process.
+pub(crate) struct Process {
+    pub(crate) group: Group,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) volume: Arc<Volume>,
+    pub(crate) sync: Arc<Sync>,
+    pub(crate) busy: Arc<Mutex<BTreeMap<Work, Option<Outcome>>>>,
+    /// Whether it has looked for the newest checkpoint.
+    pub(crate) begun: bool,
+}
+
+/// What of a device lasts.
+pub(crate) struct Device {
+    pub(crate) info: DeviceInfo,
+    pub(crate) store: Arc<FaultyStore<MemoryStore>>,
+    config: Bytes,
+    ahead_millis: i64,
+    boots: u64,
+    disk: MemoryDisk,
+    journal: Option<Vec<u8>>,
+    nodes: Option<Vec<u8>>,
+    locations: Option<Vec<u8>>,
+    pub(crate) registered: bool,
+    process: Option<Process>,
+}
+
+fn at(image: Option<Vec<u8>>) -> DatabaseAt {
+    image.map_or(DatabaseAt::Memory, DatabaseAt::Image)
+}
+
+impl Device {
+    pub(crate) fn new(
+        no: u32,
+        name: &str,
+        store: FaultyStore<MemoryStore>,
+        config: Bytes,
+        ahead_millis: i64,
+    ) -> Device {
+        let info =
+            DeviceInfo { id: DeviceId([no as u8; 16]), number: DeviceNo(no), name: name.to_owned(), created_ms: 0 };
+        Device {
+            info,
+            store: Arc::new(store),
+            config,
+            ahead_millis,
+            boots: 0,
+            disk: MemoryDisk::new(),
+            journal: None,
+            nodes: None,
+            locations: None,
+            registered: false,
+            process: None,
+        }
+    }
+
+    pub(crate) fn running(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    pub(crate) fn running_mut(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// The process, of a device that has one.
+    pub(crate) fn process(&self) -> &Process {
+        self.process.as_ref().expect("the device runs")
+    }
+
+    /// Begins a process on what the last one left.
+    pub(crate) fn boot(&mut self, world: &Simulation) {
+        assert!(self.process.is_none(), "one process at a time");
+        self.boots += 1;
+        let group = world.group();
+        let ports = Ports {
+            clock: world.clock(self.ahead_millis),
+            rng: world.rng(u64::from(self.info.number.0) * 1_000 + self.boots),
+            runtime: world.runtime(group),
+        };
+        let store = Arc::clone(&self.store) as Arc<dyn ouro_remote::Store>;
+        let repo = Repository::open_with_key(store, ports.clone(), self.config.clone(), None).expect("it is our own");
+        repo.learn_device(self.info.number, self.info.id);
+        let ledger = Arc::new(Ledger::open_in_memory(self.journal.take(), Mode::Inline).expect("the journal opens"));
+        let stores = VolumeStores {
+            ledger: Arc::clone(&ledger),
+            blobs: DatabaseAt::Memory,
+            locations: at(self.locations.take()),
+            nodes: at(self.nodes.take()),
+        };
+        let verifying = repo.clone();
+        let hooks = (
+            Arc::new(move |id: &ouro_core::id::BlobId, plain: &[u8]| verifying.verify_blob(id, plain)) as _,
+            Arc::new(|_: &ouro_core::id::BlobId| false) as _,
+        );
+        let volume_ports = VolumePorts {
+            clock: Arc::clone(&ports.clock),
+            runtime: Arc::clone(&ports.runtime),
+            disk: Arc::new(self.disk.clone()),
+        };
+        let options = VolumeOptions { free_bytes_min: 0, ..VolumeOptions::default() };
+        let loaded = Volume::load_from(stores, self.info.number, repo.tree_params(), hooks, volume_ports, options);
+        let volume = loaded.unwrap_or_else(|error| panic!("{} does not open again: {error}", self.info.name));
+        volume.name_device(self.info.number, self.info.name.clone());
+        let sync = Sync::new(Arc::clone(&volume), repo, ports, self.info.id);
+        self.process = Some(Process { group, ledger, volume, sync, busy: Arc::default(), begun: false });
+    }
+
+    /// Ends the process in the middle of whatever it does.
+    pub(crate) fn crash(&mut self, world: &Simulation, end: End, chance: &mut Chance) {
+        let Some(process) = self.process.take() else { return };
+        world.end(process.group);
+        let ledger = &process.ledger;
+        if end == End::Killed || chance.percent(50) {
+            // How far the journal's writer has come is chance.
+            if chance.percent(50) {
+                ledger.flush(ledger.last(), false).expect("the journal is written");
+            }
+            self.journal = Some(ledger.image().expect("the journal is read"));
+        } else {
+            self.journal = ledger.durable_image().map(|image| image.to_vec());
+        }
+        self.nodes = Some(process.volume.nodes().store().image().expect("the nodes are read"));
+        self.locations = Some(process.volume.locations().image().expect("the places are read"));
+        drop(process);
+        let killed = end == End::Killed;
+        self.disk.crash(&mut || killed || chance.percent(50));
+    }
+
+    /// Begins a work in the background, if it is not under way; false then.
+    pub(crate) fn begin(&self, world: &Simulation, work: Work) -> bool {
+        let process = self.process();
+        let mut busy = process.busy.lock();
+        if busy.contains_key(&work) {
+            return false;
+        }
+        busy.insert(work, None);
+        drop(busy);
+        let (table, doing) = (Arc::clone(&process.busy), self.doing(work));
+        world.spawn(
+            process.group,
+            Box::pin(async move {
+                let outcome = doing.await;
+                table.lock().insert(work, Some(outcome));
+            }),
+        );
+        true
+    }
+
+    /// The work as a future.
+    pub(crate) fn doing(&self, work: Work) -> ouro_core::port::BoxFuture<'static, Outcome> {
+        let (sync, info) = (Arc::clone(&self.process().sync), self.info.clone());
+        Box::pin(async move {
+            match work {
+                Work::Register => sync.repo().register_device(&info).await.map(|()| 0).map_err(Into::into),
+                Work::Begin => sync.begin().await.map(|()| 0),
+                Work::LearnDevices => ouro_sync::learn_devices(sync.repo(), sync.volume()).await.map(|()| 0),
+                Work::Pull => sync.pull().await,
+                Work::Push => sync.push().await.map(usize::from),
+                Work::Checkpoint => sync.checkpoint().await.map(|()| 1),
+                Work::FetchIndex => sync.fetch_index().await.map(|()| 0),
+            }
+        })
+    }
+
+    /// The works that have ended since the last call.
+    pub(crate) fn ended(&self) -> Vec<(Work, Outcome)> {
+        let Some(process) = &self.process else { return Vec::new() };
+        let mut busy = process.busy.lock();
+        let done: Vec<Work> = busy.iter().filter(|(_, outcome)| outcome.is_some()).map(|(work, _)| *work).collect();
+        done.into_iter().filter_map(|work| Some((work, busy.remove(&work)??))).collect()
+    }
+}
