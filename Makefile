@@ -10,7 +10,7 @@ BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 run:
 	@scripts/bootstrap run
 	@$(ENV) cargo build --locked --release --package ouro-cli
-	@$(ENV) scripts/run
+	@$(ENV) OUROBOX_BINARY=$(BUILT)/release/ourobox scripts/run
 
 # Everything a change has to pass. The tests come last, so that the log ends with their result. The command under test is
 # built in one go with the tests: alone it would need half of its dependencies again, with other features.
