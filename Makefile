@@ -18,11 +18,11 @@ test: lint
 	@$(ENV) cargo build --locked --workspace --bins --tests
 	@$(ENV) OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace
 
-# The same tests and those marked #[ignore].
+# The same tests, longer, and those that need half an hour.
 test-long: lint
 	@scripts/bootstrap test-long
 	@$(ENV) cargo build --locked --workspace --bins --tests
-	@$(ENV) OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace -- --include-ignored
+	@$(ENV) OUROBOX_LONG=1 OUROBOX_HISTORIES=20000 OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace
 
 # Style, lints and the rules of the house.
 lint:
