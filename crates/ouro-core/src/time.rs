@@ -10,24 +10,30 @@ const DAY_MS: u64 = 86_400_000;
 pub fn minute(millis: u64) -> String {
     const LAST_MS: u64 = 253_402_300_799_999;
     let millis = millis.min(LAST_MS);
-    let (year, month, day) = civil(millis / DAY_MS);
+    let (year, month, day) = civil((millis / DAY_MS) as i64);
     let minutes = millis % DAY_MS / 60_000;
     format!("{year:04}-{month:02}-{day:02} {:02}.{:02}", minutes / 60, minutes % 60)
 }
 
-/// Days since 1970 as year, month and day of the Gregorian calendar. Counts in eras of 400 years whose years begin in March, so that
-/// the leap day is the last of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
+/// Days since 1970 as year, month and day of the Gregorian calendar; negative ones lie before. Counts in eras of 400 years whose years
+/// begin in March, so that the leap day is the last of its year (H. Hinnant, "chrono-compatible low-level date algorithms").
+pub fn civil(days: i64) -> (i64, u32, u32) {
     let z = days + 719_468;
-    let era = z / 146_097;
-    let day_of_era = z % 146_097;
+    let (era, day_of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
+    (year_of_era + era * 400 + i64::from(month <= 2), month as u32, day as u32)
+}
+
+/// Milliseconds since 1970 as RFC 3339 in UTC: `2026-11-22T14:30:05Z`.
+pub fn rfc3339(millis: u64) -> String {
+    let seconds = millis / 1_000;
+    let (year, month, day) = civil((seconds / 86_400) as i64);
+    let rest = seconds % 86_400;
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
 }
 
 #[cfg(test)]
@@ -41,5 +47,12 @@ mod tests {
         assert_eq!(minute(951_782_400_000), "2000-02-29 00.00");
         assert_eq!(minute(951_782_399_999), "2000-02-28 23.59");
         assert_eq!(minute(u64::MAX), "9999-12-31 23.59");
+    }
+
+    #[test]
+    fn moments_are_written_for_machines_and_days_before_1970_are_days() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_795_357_805_999), "2026-11-22T14:30:05Z");
+        assert_eq!(civil(-1), (1969, 12, 31));
     }
 }

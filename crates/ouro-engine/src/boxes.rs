@@ -7,6 +7,7 @@ use crate::engine::EngineDirs;
 use crate::failure;
 use crate::keeper::Kept;
 use ouro_core::id::FileId;
+use ouro_core::port::Runtime;
 use ouro_core::render::Seen;
 use ouro_core::state::Attributes;
 use ouro_local::volume::{Volume, VolumeError, VolumeOptions, VolumePorts};
@@ -47,6 +48,18 @@ impl OpenBox {
         volume.name_device(config.device(), config.device_name.clone());
         let sync = Sync::new(Arc::clone(&volume), repo, ports.clone(), device);
         Ok(OpenBox { name: name.to_owned(), config, volume, sync, kept })
+    }
+
+    /// Looks in the background for cached bytes that an engine which died had not noted.
+    pub(crate) fn adopt_cache(&self, runtime: &Arc<dyn Runtime>) {
+        let (volume, name) = (Arc::clone(&self.volume), self.name.clone());
+        let looking = runtime.blocking(Box::new(move || match volume.blobs().adopt() {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, name, "found in the cache again"),
+            // It is found by the next start, or fetched again.
+            Err(error) => tracing::warn!(%error, name, "the cache cannot be looked through"),
+        }));
+        runtime.spawn(looking);
     }
 
     /// Gives the root of a new repository its attributes: the same on every device from then on.

@@ -95,7 +95,9 @@ impl Engine {
             _lock: lock,
         });
         for name in engine.dirs.box_names()? {
-            engine.open_box(&name)?.sync.run();
+            let opened = engine.open_box(&name)?;
+            opened.sync.run();
+            opened.adopt_cache(&engine.ports.runtime);
         }
         engine.keep(Arc::clone(&engine.keeping));
         Ok(engine)
@@ -240,7 +242,9 @@ impl Engine {
             index.map(|index| attached.remove(index))
         };
         for name in removed.iter().flat_map(|a| &a.boxes) {
-            self.find_box(name)?.volume.flush(true)?;
+            let opened = self.find_box(name)?;
+            opened.volume.flush(true)?;
+            opened.volume.blobs().flush()?;
         }
         Ok(())
     }
@@ -265,6 +269,9 @@ impl Engine {
         for one in &boxes {
             one.sync.stop();
             if let Err(error) = one.volume.flush(true) {
+                outcome = Err(error.into());
+            }
+            if let Err(error) = one.volume.blobs().flush() {
                 outcome = Err(error.into());
             }
         }

@@ -17,7 +17,6 @@ mod keeper;
 mod paths;
 mod ports;
 mod query;
-mod timestamp;
 
 pub use engine::{Engine, EngineDirs};
 pub use ports::TokioRuntime;

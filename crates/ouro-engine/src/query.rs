@@ -7,12 +7,12 @@ use crate::api::{
 use crate::boxes::OpenBox;
 use crate::engine::{Engine, OnProgress};
 use crate::paths::Found;
-use crate::timestamp::rfc3339;
 use futures::future::{Either, select};
 use ouro_core::content::{BlobRef, Content};
 use ouro_core::id::{FileId, Hlc};
 use ouro_core::render::{self, Devices, Page, Seen, What};
 use ouro_core::state::Kind;
+use ouro_core::time::rfc3339;
 use ouro_local::pins::Pin;
 use ouro_local::volume::{Residency, VolumeError};
 use ouro_sync::Cost;

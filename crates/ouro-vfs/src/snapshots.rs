@@ -11,6 +11,7 @@ use crate::table::ViewNo;
 use crate::types::{DirectoryEntry, NodeNo, Stat};
 use crate::vfs::Vfs;
 use ouro_core::id::{DeviceNo, FileId, Hlc, Seq};
+use ouro_core::time::civil;
 use ouro_local::volume::{CommitInfo, Snapshot};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -182,7 +183,7 @@ impl Vfs {
 
 /// `2026-11-22T14.30.05Z`, the second of that second `2026-11-22T14.30.05Z.2`.
 fn moment_name(second: u64, ordinal: usize) -> String {
-    let (year, month, day) = civil(second / DAY_S);
+    let (year, month, day) = civil((second / DAY_S) as i64);
     let rest = second % DAY_S;
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
     let mut name = format!("{year:04}-{month:02}-{day:02}T{hour:02}.{minute:02}.{second:02}Z");
@@ -206,18 +207,6 @@ fn parse_moment(name: &[u8]) -> Option<(u64, usize)> {
     }
     let second = days(year, month, day)? * DAY_S + hour * 3600 + minute * 60 + second;
     (moment_name(second, ordinal) == text).then_some((second, ordinal))
-}
-
-/// Days since 1970 as year, month, day: counted in eras of 400 years whose years begin in March.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 fn days(year: u64, month: u64, day: u64) -> Option<u64> {
