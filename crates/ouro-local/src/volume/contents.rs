@@ -377,8 +377,15 @@ impl Volume {
     /// # Errors
     /// A failing disk or journal.
     pub fn tick(&self) -> Result<(), VolumeError> {
-        let mut state = self.state.write();
-        self.settle_hot(&mut state)
+        {
+            let mut state = self.state.write();
+            self.settle_hot(&mut state)?;
+        }
+        // What is lost of it costs downloads only: no reason to stop.
+        if let Err(error) = self.blobs.flush() {
+            tracing::warn!(%error, "what is in the cache cannot be noted");
+        }
+        Ok(())
     }
 
     /// Room on the cache disk.

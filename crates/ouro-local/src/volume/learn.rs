@@ -287,30 +287,44 @@ impl Volume {
 
     /// Moves on to a checkpoint. Its index nodes need not be here. If every commit in it is known, nothing that is seen changes and only
     /// memory is freed; else (a fresh device, or one long away) the state is built anew on it from the commits and changes it does not
-    /// hold.
+    /// hold. One that lacks a commit of the present checkpoint is left alone: that commit's record need not be on this device.
     ///
     /// # Errors
     /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
     pub fn adopt(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+        let reaches = |far: &BTreeMap<DeviceNo, Head>, near: &BTreeMap<DeviceNo, Head>| {
+            near.iter().all(|(device, head)| far.get(device).is_some_and(|h| h.seq >= head.seq))
+        };
         let known = {
             let state = self.state.read();
-            checkpoint.covers.iter().all(|(device, head)| state.heads.get(device).is_some_and(|h| h.seq >= head.seq))
+            if !reaches(&checkpoint.covers, &state.covers) {
+                return Ok(());
+            }
+            reaches(&state.heads, &checkpoint.covers)
         };
         if known { self.prune(checkpoint) } else { self.rebuild(checkpoint) }
     }
 
+    /// What is seen stays; it is told as what differs from the new tree instead of the old one.
     fn prune(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+        let mut state = self.state.write();
+        let state = &mut *state;
+        // A row that nothing on top changes is the old tree's: pending changes may keep a row as it was that a commit in the new tree
+        // changes, and a commit beyond it may have led a file past a place where the new tree shows it.
+        let mut moved = RowChanges::new();
+        tree::diff(&self.nodes, state.root.as_ref(), checkpoint.root.as_ref(), &mut |key, old, _| {
+            moved.insert(key.clone(), old.cloned());
+        })?;
         let differing = |changes: &RowChanges| -> Result<RowChanges, VolumeError> {
+            let untouched = moved.iter().filter(|(key, _)| !changes.contains_key(*key));
             let mut kept = RowChanges::new();
-            for (key, row) in changes {
+            for (key, row) in changes.iter().chain(untouched) {
                 if tree::get(&self.nodes, checkpoint.root.as_ref(), key)? != *row {
                     kept.insert(key.clone(), row.clone());
                 }
             }
             Ok(kept)
         };
-        let mut state = self.state.write();
-        let state = &mut *state;
         let base = differing(&state.base)?;
         let live = differing(&state.live)?;
         self.ledger.submit(vec![encode::checkpoint(checkpoint)]);

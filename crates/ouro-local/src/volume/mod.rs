@@ -7,6 +7,7 @@
 //! One lock guards the state in memory; it is held for microseconds, never across disk or network. Order of effects: bytes into a
 //! layer, then the overlay row, both in one journal unit; a crash leaves a prefix of the units.
 
+mod audit;
 mod change;
 mod contents;
 mod edit;
@@ -20,6 +21,7 @@ mod seal;
 mod state;
 mod view;
 
+pub use audit::WrongRow;
 pub use change::Change;
 pub use contents::{Residency, Space};
 pub use edit::Orphan;

@@ -1,0 +1,49 @@
+//! Whether the state in memory is what it should be by definition.
+
+use super::learn::Built;
+use super::{Volume, VolumeError};
+use ouro_core::row::{Key, Row, RowChanges, Rows};
+use ouro_core::tree::TreeRows;
+use std::collections::BTreeSet;
+
+/// A row that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongRow {
+    /// Where.
+    pub key: Key,
+    /// What is there.
+    pub is: Option<Row>,
+    /// What should be there.
+    pub should_be: Option<Row>,
+}
+
+impl Volume {
+    /// Compares the live rows, which operations and commits change one by one, with those that the committed rows, the sealed generation
+    /// and the pending changes give when they are laid on top of each other anew, as the next start does. Returns where they differ:
+    /// nowhere, unless there is a bug. Costs as much as all changes since the checkpoint.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: fetch and call again.
+    pub fn audit(&self) -> Result<Vec<WrongRow>, VolumeError> {
+        let state = self.state.read();
+        let mut built = Built {
+            root: state.root,
+            base: RowChanges::new(),
+            live: state.base.clone(),
+            digest: state.digest,
+            heads: state.heads.clone(),
+        };
+        built.overlay(&self.nodes, &state)?;
+        let rows = |changes| TreeRows { nodes: &self.nodes, root: state.root.as_ref(), changes };
+        let (live, fresh) = (rows(&state.live), rows(&built.live));
+        let keys: BTreeSet<&Key> = state.live.keys().chain(built.live.keys()).collect();
+        let mut wrong = Vec::new();
+        for key in keys {
+            let (is, should_be) = (live.get(key)?, fresh.get(key)?);
+            if is != should_be {
+                wrong.push(WrongRow { key: key.clone(), is, should_be });
+            }
+        }
+        Ok(wrong)
+    }
+}
