@@ -21,6 +21,9 @@ pub enum RepoError {
     /// There is no repository at this place.
     #[error("there is no repository here; make one with `ourobox init`")]
     NotARepository,
+    /// There is an `ourobox.json`, but not one of ours, or damaged.
+    #[error("the file ourobox.json here is damaged or of something else: restore it, or choose an empty folder or prefix")]
+    StrangeConfig,
     /// The place holds something else.
     #[error("the place is not empty (it holds {found:?}); choose an empty folder or prefix for a new repository")]
     NotEmpty {
@@ -144,7 +147,8 @@ impl RepoError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Remote { source } => source.is_retryable(),
-            Self::Interrupted => true,
+            // A list of devices may be stale.
+            Self::Interrupted | Self::UnknownDevice { .. } => true,
             _ => false,
         }
     }
@@ -159,6 +163,7 @@ impl RepoError {
         matches!(
             self,
             Self::NotARepository
+                | Self::StrangeConfig
                 | Self::NotEmpty { .. }
                 | Self::AlreadyRepository { .. }
                 | Self::WrongPassphrase

@@ -2,7 +2,7 @@
 
 use crate::{Sync, SyncError};
 use bytes::Bytes;
-use ouro_core::content::BlobRef;
+use ouro_core::content::{BlobRef, ObjectId};
 use ouro_core::id::BlobId;
 use ouro_core::row::Missing;
 use ouro_core::tree;
@@ -85,6 +85,7 @@ impl Sync {
             wanted.push(BlobRef { at: Some(at), ..*blob });
         }
         if !wanted.is_empty() {
+            self.meet_owners(&wanted).await?;
             let volume = Arc::clone(&self.volume);
             let mut failed = None;
             self.repo
@@ -100,6 +101,18 @@ impl Sync {
         }
         drop(mine);
         wait_for(others).await;
+        Ok(())
+    }
+
+    /// After a restart, numbers of devices must be learnt again before a blob inside a record of theirs is found.
+    async fn meet_owners(&self, blobs: &[BlobRef]) -> Result<(), SyncError> {
+        let in_strange_record = |blob: &BlobRef| match blob.at.map(|at| at.object) {
+            Some(ObjectId::Record(device, _)) => self.repo.device_id(device).is_err(),
+            _ => false,
+        };
+        if blobs.iter().any(in_strange_record) {
+            crate::learn_devices(&self.repo, &self.volume).await?;
+        }
         Ok(())
     }
 

@@ -222,6 +222,9 @@ impl Sync {
 
     /// Brings an old record into the journal, for a snapshot that needs it.
     pub(crate) async fn fetch_record(self: &Arc<Self>, device: DeviceNo, seq: Seq) -> Result<(), SyncError> {
+        if self.repo.device_id(device).is_err() {
+            crate::learn_devices(&self.repo, &self.volume).await?;
+        }
         let Some(read) = self.read_commit(device, seq).await? else { return Err(SyncError::NodeLost) };
         self.volume.remember(&read.commit);
         Ok(())

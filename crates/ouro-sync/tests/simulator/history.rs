@@ -162,6 +162,21 @@ impl History {
             self.world.step();
         }
         self.hear();
+        self.audit();
+    }
+
+    /// The live rows are at every moment what a restart would make of them.
+    fn audit(&mut self) {
+        for at in 0..self.devices.len() {
+            let Some(process) = self.devices[at].running() else { continue };
+            match process.volume.audit() {
+                Ok(wrong) if wrong.is_empty() => {}
+                // It would have to be fetched first.
+                Err(VolumeError::Missing(_)) => {}
+                Ok(wrong) => panic!("rows of {} are not what they should be: {wrong:#?}", self.devices[at].info.name),
+                Err(error) => panic!("{} cannot be audited: {error}", self.devices[at].info.name),
+            }
+        }
     }
 
     fn operate(&mut self, at: usize) {
