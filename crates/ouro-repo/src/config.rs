@@ -122,9 +122,9 @@ impl RepoConfig {
 
     /// Reads the file.
     pub(crate) fn decode(bytes: &[u8]) -> Result<RepoConfig, RepoError> {
-        let beginning: Beginning = serde_json::from_slice(bytes).map_err(|_| RepoError::NotARepository)?;
+        let beginning: Beginning = serde_json::from_slice(bytes).map_err(|_| RepoError::StrangeConfig)?;
         if beginning.format != "ourobox" {
-            return Err(RepoError::NotARepository);
+            return Err(RepoError::StrangeConfig);
         }
         if beginning.version > u32::from(FORMAT_VERSION) {
             let (found, supported) = (beginning.version, u32::from(FORMAT_VERSION));
@@ -215,9 +215,9 @@ mod tests {
 
     #[test]
     fn other_files_newer_formats_and_unknown_parts_are_named() {
-        assert!(matches!(RepoConfig::decode(b"{}"), Err(RepoError::NotARepository)));
-        assert!(matches!(RepoConfig::decode(b"\xff"), Err(RepoError::NotARepository)));
-        assert!(matches!(RepoConfig::decode(&changed("\"ourobox\"", "\"x\"")), Err(RepoError::NotARepository)));
+        assert!(matches!(RepoConfig::decode(b"{}"), Err(RepoError::StrangeConfig)));
+        assert!(matches!(RepoConfig::decode(b"\xff"), Err(RepoError::StrangeConfig)));
+        assert!(matches!(RepoConfig::decode(&changed("\"ourobox\"", "\"x\"")), Err(RepoError::StrangeConfig)));
         let newer = RepoConfig::decode(br#"{"format":"ourobox","version":2,"other":true}"#);
         assert!(matches!(newer, Err(RepoError::NewerFormat { found: 2, .. })));
         assert!(matches!(RepoConfig::decode(&changed("\"chunks\"", "\"files\"")), Err(RepoError::Unsupported { .. })));

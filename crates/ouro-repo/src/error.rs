@@ -22,7 +22,9 @@ pub enum RepoError {
     #[error("there is no repository here; make one with `ourobox init`")]
     NotARepository,
     /// There is an `ourobox.json`, but not one of ours, or damaged.
-    #[error("the file ourobox.json here is damaged or of something else: restore it, or choose an empty folder or prefix")]
+    #[error(
+        "the file ourobox.json here is damaged or of something else: restore it, or choose an empty folder or prefix"
+    )]
     StrangeConfig,
     /// The place holds something else.
     #[error("the place is not empty (it holds {found:?}); choose an empty folder or prefix for a new repository")]

@@ -147,7 +147,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// [`RepoError::NotARepository`], [`RepoError::NewerFormat`], [`RepoError::EncryptedNeedsPassphrase`], [`RepoError::WrongPassphrase`],
+    /// [`RepoError::NotARepository`], [`RepoError::StrangeConfig`], [`RepoError::NewerFormat`], [`RepoError::EncryptedNeedsPassphrase`], [`RepoError::WrongPassphrase`],
     /// [`RepoError::UnencryptedButPassphraseGiven`] (somebody may have put another repository there), or what the storage says.
     pub async fn open(store: Arc<dyn Store>, ports: Ports, secret: &Secret) -> Result<Repository, RepoError> {
         let config_bytes = store.get(CONFIG_NAME).await?.ok_or(RepoError::NotARepository)?;

@@ -50,7 +50,7 @@ fn an_empty_place_and_a_strangers_file_are_no_repository() {
     let store = Arc::new(MemoryStore::new());
     assert!(matches!(open(&store, &Secret::None), Err(RepoError::NotARepository)));
     put(&store, "ourobox.json", b"<html>");
-    assert!(matches!(open(&store, &Secret::None), Err(RepoError::NotARepository)));
+    assert!(matches!(open(&store, &Secret::None), Err(RepoError::StrangeConfig)));
     put(&store, "ourobox.json", br#"{"format":"ourobox","version":9}"#);
     assert!(matches!(open(&store, &Secret::None), Err(RepoError::NewerFormat { found: 9, .. })));
 }
