@@ -74,7 +74,8 @@ fn tell(cli: &Cli, response: &Response) -> ExitCode {
 
 fn start_log(cli: &Cli) {
     let usual = match (cli.verbose, &cli.verb) {
-        (0, Verb::Service(_)) => "info",
+        // The SSH client tells of every connection.
+        (0, Verb::Service(_)) => "info,openssh=warn,openssh_sftp_client=warn",
         (0, _) => "warn",
         (1, _) => "ouro=debug,info",
         (_, _) => "trace",
