@@ -11,6 +11,7 @@
 //! Layers whose last unit is in the ledger may leave memory and are read back when asked for, so memory is bounded whatever is pending.
 
 mod extents;
+mod graves;
 mod layer;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 use crate::disk::{Disk, Handles};
 use crate::error::LocalError;
 use crate::ledger::{Ledger, Ticket, Write};
+use graves::Graves;
 use layer::{DIRTY, Files, Layer};
 use ouro_core::id::FileId;
 use parking_lot::Mutex;
@@ -67,7 +69,7 @@ struct Table {
     /// Look for layers to let go when there are this many, or this many bytes.
     sweep_at: (usize, u64),
     /// Files whose rows are removed by a unit: they go when that is durable.
-    graves: Vec<(Ticket, String)>,
+    graves: Graves,
 }
 
 #[derive(Default)]
@@ -118,7 +120,7 @@ impl Layers {
         let table = Table {
             layers: BTreeMap::new(),
             sweep_at: (LAYERS_IN_MEMORY_MAX, LAYER_BYTES_IN_MEMORY_MAX),
-            graves: Vec::new(),
+            graves: Graves::default(),
         };
         Ok(Layers { files, ledger, table: Mutex::new(table), totals: Mutex::new(totals) })
     }
@@ -131,7 +133,7 @@ impl Layers {
         // The name is in use again. Until the older layer's removal is durable a power cut may bring its row back, and its file must
         // still be what that row says: so wait. A ledger that failed stops the box by itself.
         let path = path_of(key);
-        let older = table.graves.extract_if(.., |(_, grave)| *grave == path).map(|(ticket, _)| ticket).max();
+        let older = table.graves.take(&path);
         if let Some(ticket) = older.filter(|ticket| !self.ledger.is_durable(*ticket)) {
             let _ = self.ledger.flush(ticket, true);
         }
@@ -305,7 +307,7 @@ impl Layers {
     /// # Errors
     /// What the disk says.
     pub fn drop_file(&self, file: FileId, generation: u64, ticket: Ticket) -> Result<(), LocalError> {
-        self.table.lock().graves.push((ticket, path_of((generation, file))));
+        self.table.lock().graves.add(ticket, path_of((generation, file)));
         self.bury()
     }
 
@@ -327,7 +329,7 @@ impl Layers {
         let suffix = format!(".{generation:x}");
         for name in self.files.disk.list(DIRTY).map_err(|e| LocalError::io(DIRTY, e))? {
             if name.ends_with(&suffix) {
-                table.graves.push((ticket, format!("{DIRTY}/{name}")));
+                table.graves.add(ticket, format!("{DIRTY}/{name}"));
             }
         }
         drop(table);
@@ -340,17 +342,12 @@ impl Layers {
     /// What the disk says; the file stays to be removed.
     pub fn bury(&self) -> Result<(), LocalError> {
         let mut table = self.table.lock();
-        let graves = std::mem::take(&mut table.graves);
         let mut outcome = Ok(());
-        for (ticket, path) in graves {
-            if !self.ledger.is_durable(ticket) {
-                table.graves.push((ticket, path));
-                continue;
-            }
+        for (ticket, path) in table.graves.due(|ticket| self.ledger.is_durable(ticket)) {
             self.files.handles.forget(&path);
             if let Err(e) = self.files.disk.remove(&path) {
                 outcome = Err(LocalError::io(path.clone(), e));
-                table.graves.push((ticket, path));
+                table.graves.add(ticket, path);
             }
         }
         outcome
