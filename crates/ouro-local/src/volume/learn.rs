@@ -427,9 +427,12 @@ impl Built {
         Ok(())
     }
 
-    /// Lays what is sealed and what is pending on top of the live rows.
+    /// Lays what is sealed and what is pending on top of the live rows. What is sealed may be in the committed rows already: it was
+    /// published, this device ended before it noted that, and then began on a checkpoint that others made of it. Adding its versions
+    /// again would bring back those that were replaced since.
     pub(crate) fn overlay(&mut self, nodes: &super::NodeCache, state: &State) -> Result<(), VolumeError> {
-        if let Some(sealed) = &state.sealed {
+        let committed = |s: &super::Sealed| self.heads.get(&s.version.device).is_some_and(|h| h.seq >= s.version.seq);
+        if let Some(sealed) = state.sealed.as_ref().filter(|sealed| !committed(sealed)) {
             let delta = Delta { files: sealed.files.to_vec() };
             self.on_top(nodes, &delta, sealed.version)?;
         }

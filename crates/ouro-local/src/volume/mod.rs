@@ -21,7 +21,7 @@ mod seal;
 mod state;
 mod view;
 
-pub use audit::WrongRow;
+pub use audit::{Audit, WrongRow};
 pub use change::Change;
 pub use contents::{Residency, Space};
 pub use edit::Orphan;

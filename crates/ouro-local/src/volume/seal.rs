@@ -154,7 +154,9 @@ impl Volume {
         }
         let applied = {
             let state = self.state.read();
-            apply::apply(&state.base_rows(&self.nodes), &delta, version)?
+            // It may be in a checkpoint that this device has begun on since: see `Built::overlay`.
+            let committed = state.heads.get(&self.device).is_some_and(|head| head.seq >= version.seq);
+            if committed { None } else { Some(apply::apply(&state.base_rows(&self.nodes), &delta, version)?) }
         };
         let commit = Commit {
             device: self.device,
@@ -181,10 +183,12 @@ impl Volume {
                 unit.push(state.local_row(file.id));
             }
         }
-        state.base.extend(applied.changes);
-        state.digest = state.digest.plus(applied.digest);
-        state.count(&commit);
-        state.heads.insert(self.device, Head { seq: version.seq, hash, hlc: version.hlc });
+        if let Some(applied) = applied {
+            state.base.extend(applied.changes);
+            state.digest = state.digest.plus(applied.digest);
+            state.count(&commit);
+            state.heads.insert(self.device, Head { seq: version.seq, hash, hlc: version.hlc });
+        }
         state.sealed = None;
         let ticket = self.ledger.submit(unit);
         // The disk forgets the layers only after the journal did: a crash between must not find a row without its file.

@@ -165,16 +165,19 @@ impl History {
         self.audit();
     }
 
-    /// The live rows are at every moment what a restart would make of them.
+    /// The live rows are at every moment what a restart would make of them, and the digest is theirs.
     fn audit(&mut self) {
         for at in 0..self.devices.len() {
             let Some(process) = self.devices[at].running() else { continue };
+            let name = &self.devices[at].info.name;
             match process.volume.audit() {
-                Ok(wrong) if wrong.is_empty() => {}
                 // It would have to be fetched first.
                 Err(VolumeError::Missing(_)) => {}
-                Ok(wrong) => panic!("rows of {} are not what they should be: {wrong:#?}", self.devices[at].info.name),
-                Err(error) => panic!("{} cannot be audited: {error}", self.devices[at].info.name),
+                Err(error) => panic!("{name} cannot be audited: {error}"),
+                Ok(audit) => {
+                    assert!(audit.wrong.is_empty(), "rows of {name} are not what they should be: {:#?}", audit.wrong);
+                    assert_eq!(audit.digest, process.volume.digest(), "the digest of {name} is that of its rows");
+                }
             }
         }
     }
@@ -327,6 +330,7 @@ impl History {
                 moved += self.finish(at, Work::Push);
                 moved += self.finish(at, Work::Pull);
             }
+            self.audit();
             if moved == 0 {
                 return;
             }
