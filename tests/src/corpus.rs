@@ -30,7 +30,10 @@ pub fn plant_real(target: &Path, count: usize) {
         collect(Path::new(source), Path::new(""), &mut left, &mut names);
         for part in names.chunks(COPY_AT_ONCE) {
             let mut copy = Command::new("cp");
-            copy.args(["-a", "--no-preserve=ownership", "--parents", "--target-directory"]).arg(target).arg("--").args(part);
+            copy.args(["-a", "--no-preserve=ownership", "--parents", "--target-directory"])
+                .arg(target)
+                .arg("--")
+                .args(part);
             let status = copy.current_dir(source).status().expect("cp runs");
             assert!(status.success(), "cp failed");
         }
@@ -79,7 +82,9 @@ const ODD_NAMES: &[&[u8]] = &[
 ///
 /// If something cannot be made.
 pub fn plant_odd(target: &Path) {
-    let make = |path: &Path, bytes: &[u8]| fs::write(path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let make = |path: &Path, bytes: &[u8]| {
+        fs::write(path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
     let folder = |name: &str| {
         let path = target.join(name);
         fs::create_dir_all(&path).expect("made");
@@ -121,7 +126,9 @@ pub fn plant_odd(target: &Path) {
 
     let xattrs = folder("xattrs");
     make(&xattrs.join("file"), b"with attributes");
-    for (name, value) in [("user.plain", &b"text"[..]), ("user.empty", b""), ("user.binary", b"\0\xff\0"), ("user.long", &[b'x'; 2000])] {
+    for (name, value) in
+        [("user.plain", &b"text"[..]), ("user.empty", b""), ("user.binary", b"\0\xff\0"), ("user.long", &[b'x'; 2000])]
+    {
         for path in [xattrs.join("file"), xattrs.clone()] {
             rustix::fs::setxattr(&path, name, value, rustix::fs::XattrFlags::empty()).expect("the disk has attributes");
         }
@@ -147,5 +154,7 @@ pub fn plant_odd(target: &Path) {
     at("before", UNIX_EPOCH - Duration::new(86_400, 5));
     at("far", UNIX_EPOCH + Duration::from_secs(5_000_000_000));
     let directory = File::open(&times).expect("it is there");
-    directory.set_times(FileTimes::new().set_modified(UNIX_EPOCH + Duration::new(1_600_000_000, 987_654_321))).expect("set");
+    directory
+        .set_times(FileTimes::new().set_modified(UNIX_EPOCH + Duration::new(1_600_000_000, 987_654_321)))
+        .expect("set");
 }

@@ -205,11 +205,16 @@ impl Device {
             None => Command::new(program),
             Some(user) => {
                 let mut command = Command::new("setpriv");
-                command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]).arg(program);
+                command
+                    .args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()])
+                    .arg(program);
                 command
             }
         };
-        command.env("OUROBOX_HOME", self.home()).env("HOME", self.home()).env("XDG_RUNTIME_DIR", self.folder.path().join("run"));
+        command
+            .env("OUROBOX_HOME", self.home())
+            .env("HOME", self.home())
+            .env("XDG_RUNTIME_DIR", self.folder.path().join("run"));
         command.env_remove("OUROBOX_PASSPHRASE").env("LC_ALL", "C");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir("/");
@@ -417,16 +422,28 @@ fn engines(home: &Path) -> Vec<Pid> {
     ours.filter_map(Pid::from_raw).collect()
 }
 
-/// Ends them and returns when they are gone.
+/// Ends them and returns when they are gone, with everything they held.
 fn end(home: &Path) {
+    let mut ended = Vec::new();
     until(EVER, "a killed engine is gone", || {
         let running = engines(home);
         for pid in &running {
             // It may have ended by itself.
             let _gone = kill_process(*pid, Signal::KILL);
         }
-        running.is_empty()
+        ended.extend(&running);
+        running.is_empty() && ended.iter().all(|pid| is_gone(*pid))
     });
+}
+
+/// Whether no thread of a process is left: its files and sockets are closed then, also if nobody has waited for it yet.
+fn is_gone(pid: Pid) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the program's name, which stands in brackets.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
 }
 
 /// Takes away whatever is mounted there.

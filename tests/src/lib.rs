@@ -18,5 +18,5 @@ pub use corpus::{plant_odd, plant_real};
 pub use device::{Device, NOBODY, OpenDevice, Outcome, ourobox_binary, run};
 pub use place::Place;
 pub use pseudo::Pseudo;
-pub use survey::{Entry, assert_same, survey};
+pub use survey::{Entry, assert_same, survey, without_directory_times};
 pub use watch::{EVER, SOON, is_long, pause, until};

@@ -43,7 +43,8 @@ impl Place {
     }
 
     fn served(kind: &'static str, server: std::io::Result<Server>) -> Place {
-        let server = server.unwrap_or_else(|error| panic!("no {kind} server (scripts/bootstrap test installs it): {error}"));
+        let server =
+            server.unwrap_or_else(|error| panic!("no {kind} server (scripts/bootstrap test installs it): {error}"));
         Place {
             kind,
             uri: server.uri().to_owned(),

@@ -2,4 +2,14 @@
 //!
 //! Root and /dev/fuse are needed; `OUROBOX_TESTS_WITHOUT_FUSE=1` leaves everything out, `OUROBOX_LONG=1` makes it long.
 
+#![expect(clippy::disallowed_methods, reason = "tests watch other processes, which run on the machine's clock")]
+
+mod conflicts;
+mod crash;
+mod misuse;
+mod offline;
+mod ordinary_user;
+mod programs;
+mod resume;
+mod suites;
 mod two_devices;

@@ -1,0 +1,40 @@
+//! Somebody who is not root uses a box: by fusermount3.
+
+use ouro_tests::{Device, NOBODY, OpenDevice, Place, run};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+#[test]
+fn an_ordinary_user_mounts_works_and_unmounts() {
+    if !Device::can_mount() {
+        return;
+    }
+    let _open = OpenDevice::new();
+    let place = Place::folder();
+    fs::set_permissions(place.data().parent().expect("a folder"), Permissions::from_mode(0o777)).expect("set");
+    fs::set_permissions(place.data(), Permissions::from_mode(0o777)).expect("set");
+    let device = Device::of_user("norbert", NOBODY);
+    device.init(&place);
+    device.mount();
+    let shell = |script: &str| {
+        let mut command = device.command("sh");
+        command.args(["-euc", script, "sh"]).arg(device.mountpoint());
+        let outcome = run(&command);
+        assert_eq!(outcome.code, Some(0), "{script}: {outcome:?}");
+        outcome.stdout
+    };
+    let shown = shell(
+        "cd \"$1\"; id -u; mkdir d; echo text >d/f; ln d/f d/g; ln -s f d/l; chmod 640 d/f; mv d/g d/h; \
+         cat d/h d/l; stat -c '%u %a' d/f; test -O d/f; rm d/h",
+    );
+    assert_eq!(shown, format!("{NOBODY}\ntext\ntext\n{NOBODY} 640\n"));
+    device.wait();
+    // A mount without --allow-other is its owner's: even root stays out.
+    assert!(fs::read_dir(device.mountpoint()).is_err(), "somebody else may look into a private mount");
+    device.umount();
+    assert!(fs::read_dir(device.mountpoint()).expect("bare").next().is_none(), "something was written under the mount");
+    assert_eq!(fs::metadata(device.mountpoint()).expect("bare").uid(), NOBODY);
+    device.mount();
+    assert_eq!(shell("cat \"$1/d/f\"; find \"$1\" -type f | wc -l"), "text\n1\n");
+    device.umount();
+}
