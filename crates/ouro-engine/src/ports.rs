@@ -23,10 +23,10 @@ impl Runtime for TokioRuntime {
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
         self.0
             .spawn_blocking(work)
-            .map(|ended| {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a blocking task ended badly");
-                }
+            .map(|ended| match ended {
+                Ok(()) => {}
+                Err(error) if error.is_cancelled() => tracing::debug!("blocking work was not begun: the engine ends"),
+                Err(error) => tracing::error!(%error, "a blocking task ended badly"),
             })
             .boxed()
     }
