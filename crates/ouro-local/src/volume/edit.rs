@@ -290,6 +290,21 @@ impl Volume {
         settled
     }
 
+    /// A file that lost its last name here while somebody has it open, and that another device edited meanwhile, is back: from now on it is
+    /// what everybody sees again, for those who have it open too.
+    pub(crate) fn end_revived_orphans(&self, state: &mut State, changes: &RowChanges) -> Result<(), VolumeError> {
+        let orphans: Vec<FileId> = state.open.iter().filter(|(_, o)| o.orphan.is_some()).map(|(f, _)| *f).collect();
+        for file in orphans {
+            if changes.iter().any(|(key, row)| key.file == file && row.is_some()) {
+                if let Some(open) = state.open.get_mut(&file) {
+                    open.orphan = None;
+                }
+                self.drop_orphan_layers(state, file)?;
+            }
+        }
+        Ok(())
+    }
+
     fn drop_orphan_layers(&self, state: &mut State, file: FileId) -> Result<(), VolumeError> {
         state.hot.remove(&file);
         state.hot_dirty.remove(&file);

@@ -117,6 +117,8 @@ impl Volume {
             if state.heads.get(&commit.device).is_some_and(|h| h.seq >= commit.seq) {
                 return Ok(());
             }
+            // What an open writer knows goes into the row where the file still stands.
+            self.settle_hot(state)?;
             let base = apply::apply(&state.base_rows(&self.nodes), &commit.delta, version)?;
             let live = apply::apply(&state.live_rows(&self.nodes), &commit.delta, version)?;
             let before = self.derived_names(state, &live.listings)?;
@@ -134,6 +136,7 @@ impl Volume {
                 }
                 change
             };
+            self.end_revived_orphans(state, &live.changes)?;
             self.ledger.submit(vec![encode::commit(commit)]);
             state.base.extend(base.changes);
             state.digest = state.digest.plus(base.digest);
@@ -360,6 +363,7 @@ impl Volume {
             let mut directories: Vec<FileId> = Vec::new();
             directories.extend(fresh.live.keys().chain(state.live.keys()).map(|k| k.directory));
             directories.push(FileId::ROOT);
+            self.end_revived_orphans(state, &fresh.live)?;
             self.ledger.submit(vec![encode::checkpoint(checkpoint)]);
             state.root = fresh.root;
             state.base = fresh.base;

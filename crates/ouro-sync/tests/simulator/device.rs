@@ -1,7 +1,8 @@
 //! A device: what lasts when its process ends, and the process.
 
 use bytes::Bytes;
-use ouro_core::id::{DeviceId, DeviceNo};
+use ouro_core::id::{DeviceId, DeviceNo, FileId};
+use ouro_core::state::Place;
 use ouro_local::database::DatabaseAt;
 use ouro_local::disk::MemoryDisk;
 use ouro_local::ledger::{Ledger, Mode};
@@ -24,6 +25,8 @@ pub(crate) enum Work {
     Push,
     Checkpoint,
     FetchIndex,
+    /// Waits until everything is on the remote, while the sync runs by itself.
+    Synced,
 }
 
 /// What came of a work: what the sync says, and how many commits it took in or made.
@@ -47,6 +50,10 @@ pub(crate) struct Process {
     pub(crate) busy: Arc<Mutex<BTreeMap<Work, Option<Outcome>>>>,
     /// Whether it has looked for the newest checkpoint.
     pub(crate) begun: bool,
+    /// Whether the sync runs by itself.
+    pub(crate) runs: bool,
+    /// Files held open, with the place where they stood.
+    pub(crate) open: Vec<(FileId, Place)>,
 }
 
 /// What of a device lasts.
@@ -141,7 +148,7 @@ impl Device {
         let volume = loaded.unwrap_or_else(|error| panic!("{} does not open again: {error}", self.info.name));
         volume.name_device(self.info.number, self.info.name.clone());
         let sync = Sync::new(Arc::clone(&volume), repo, ports, self.info.id);
-        self.process = Some(Process { group, ledger, volume, sync, busy: Arc::default(), begun: false });
+        self.process = Some(Process { group, ledger, volume, sync, busy: Arc::default(), begun: false, runs: false, open: vec![] });
     }
 
     /// Ends the process in the middle of whatever it does.
@@ -197,6 +204,7 @@ impl Device {
                 Work::Push => sync.push().await.map(usize::from),
                 Work::Checkpoint => sync.checkpoint().await.map(|()| 1),
                 Work::FetchIndex => sync.fetch_index().await.map(|()| 0),
+                Work::Synced => sync.synced().await.map(|()| 0),
             }
         })
     }

@@ -5,7 +5,9 @@ use crate::device::{Device, End, Outcome, Work};
 use crate::operate::{self, Operation};
 use crate::tree;
 use futures::executor::block_on;
-use ouro_local::volume::VolumeError;
+use ouro_core::id::FileId;
+use ouro_core::state::Place;
+use ouro_local::volume::{Volume, VolumeError};
 use ouro_repo::{ChunkerParams, InitOptions, Repository, Secret};
 use ouro_sync::SyncError;
 use ouro_testkit::sim::{Chance, Simulation};
@@ -15,6 +17,8 @@ use std::sync::Arc;
 
 /// Rounds after which all must have everything.
 const ROUNDS_MAX: usize = 40;
+/// Steps after which everything under way must have ended.
+const STEPS_MAX: u64 = 1_000_000;
 /// Lines of the story printed with a failure.
 const LINES_MAX: usize = 400;
 
@@ -26,6 +30,8 @@ pub(crate) struct Manner {
     pub(crate) faults: bool,
     pub(crate) crashes: bool,
     pub(crate) skew: bool,
+    /// The syncs run by themselves instead of being told what to do.
+    pub(crate) runs: bool,
 }
 
 impl Manner {
@@ -36,6 +42,7 @@ impl Manner {
             faults: chance.percent(60),
             crashes: chance.percent(60),
             skew: chance.percent(30),
+            runs: chance.percent(25),
         }
     }
 }
@@ -142,7 +149,7 @@ impl History {
         if self.devices[at].running().is_none() {
             if self.chance.percent(50) {
                 self.tell(at, "boots");
-                self.devices[at].boot(&self.world);
+                self.boot(at);
             }
         } else {
             match self.chance.below(100) {
@@ -182,18 +189,41 @@ impl History {
         }
     }
 
+    fn boot(&mut self, at: usize) {
+        self.devices[at].boot(&self.world);
+        if self.manner.runs && self.devices[at].registered {
+            self.run_by_itself(at);
+        }
+    }
+
+    fn run_by_itself(&mut self, at: usize) {
+        if let Some(process) = self.devices[at].running_mut() {
+            process.runs = true;
+            process.sync.run();
+        }
+    }
+
     fn operate(&mut self, at: usize) {
         let volume = Arc::clone(&self.devices[at].process().volume);
+        let mut open = self.devices[at].running_mut().map(|p| std::mem::take(&mut p.open)).unwrap_or_default();
+        self.try_to_operate(at, &volume, &mut open);
+        if let Some(process) = self.devices[at].running_mut() {
+            process.open = open;
+        }
+    }
+
+    fn try_to_operate(&mut self, at: usize, volume: &Volume, open: &mut Vec<(FileId, Place)>) {
         for _ in 0..20 {
-            let outcome = match tree::spots(&volume) {
+            let outcome = match tree::spots(volume) {
                 Err(missing) => Err(missing.into()),
                 Ok(spots) => Operation {
                     chance: &mut self.chance,
-                    volume: &volume,
+                    volume,
                     truth: &self.truth,
                     contents: &mut self.contents,
                     written: &mut self.written,
                     fresh: &mut self.fresh[at],
+                    open,
                     spots,
                 }
                 .any(),
@@ -228,6 +258,7 @@ impl History {
         let begun = device.process().begun;
         let work = match self.chance.below(100) {
             _ if !device.registered => Work::Register,
+            _ if device.process().runs => Work::Synced,
             0..45 => Work::Push,
             45..52 => Work::Checkpoint,
             _ if !begun => Work::Begin,
@@ -237,6 +268,9 @@ impl History {
         };
         let idle = device.process().volume.sealed().is_none();
         if device.begin(&self.world, work) {
+            if work == Work::Synced {
+                self.pushing[at] = self.fresh[at].clone();
+            }
             if work == Work::Push {
                 // What is sealed already does not hold what was written since.
                 self.pushing[at] = if idle { self.fresh[at].clone() } else { Vec::new() };
@@ -281,13 +315,18 @@ impl History {
             Ok(count) => {
                 self.tell(at, format!("has done {work:?}: {count}"));
                 match work {
-                    Work::Register => self.devices[at].registered = true,
+                    Work::Register => {
+                        self.devices[at].registered = true;
+                        if self.manner.runs {
+                            self.run_by_itself(at);
+                        }
+                    }
                     Work::Begin => {
                         if let Some(process) = self.devices[at].running_mut() {
                             process.begun = true;
                         }
                     }
-                    Work::Push => {
+                    Work::Push | Work::Synced => {
                         let safe = std::mem::take(&mut self.pushing[at]);
                         self.fresh[at].retain(|content| !safe.contains(content));
                         self.contents.keep(safe);
@@ -315,7 +354,13 @@ impl History {
             }
         }
         self.tell(0, "all meet");
-        while self.world.step() {}
+        self.stop_running();
+        for step in 0.. {
+            assert!(step < STEPS_MAX, "works go on for ever");
+            if !self.world.step() {
+                break;
+            }
+        }
         self.hear();
         self.manner.faults = false;
         for round in 0.. {
@@ -333,6 +378,22 @@ impl History {
             self.audit();
             if moved == 0 {
                 return;
+            }
+        }
+    }
+
+    /// Syncs that run by themselves have some time to come to rest, then they are stopped.
+    fn stop_running(&mut self) {
+        for _ in 0..20_000 {
+            self.world.step();
+        }
+        self.hear();
+        self.manner.runs = false;
+        for device in &mut self.devices {
+            if let Some(process) = device.running_mut().filter(|process| process.runs) {
+                let status = process.sync.status();
+                assert!(!status.needs_user, "nobody can help: {status:?}");
+                process.sync.stop();
             }
         }
     }

@@ -22,6 +22,8 @@ pub(crate) struct Operation<'a> {
     pub(crate) written: &'a mut u64,
     /// Contents written here that a crash may still take.
     pub(crate) fresh: &'a mut Vec<Vec<u8>>,
+    /// Files held open by programs.
+    pub(crate) open: &'a mut Vec<(FileId, Place)>,
     pub(crate) spots: Spots,
 }
 
@@ -41,7 +43,10 @@ impl Operation<'_> {
     /// Does something at random.
     pub(crate) fn any(&mut self) -> Done {
         match self.chance.below(100) {
-            0..22 => self.create(),
+            0..4 => self.hold_open(),
+            4..7 => self.let_go(),
+            7..12 => self.write_to_open(),
+            12..22 => self.create(),
             22..34 => self.overwrite(),
             34..44 => self.patch(),
             44..52 => self.rename(),
@@ -306,6 +311,43 @@ impl Operation<'_> {
             self.volume.edit(|e| Ok(((), e.remove(&deepest.seen, &deepest.parent)?)))?;
         }
         Ok(format!("rm -r {path}"))
+    }
+
+    /// A program opens a file and keeps it open.
+    fn hold_open(&mut self) -> Done {
+        let Some((path, spot)) = self.any_file() else { return Ok(String::new()) };
+        self.volume.open(spot.seen.id);
+        self.open.push((spot.seen.id, spot.place()));
+        Ok(format!("open {path}"))
+    }
+
+    fn let_go(&mut self) -> Done {
+        if self.open.is_empty() {
+            return Ok(String::new());
+        }
+        let (id, place) = self.open.swap_remove(self.chance.below(self.open.len()));
+        self.volume.close(id)?;
+        Ok(format!("close {:?}", place.name))
+    }
+
+    /// Appends to a file that is open: what it has become, or what nobody sees any more.
+    fn write_to_open(&mut self) -> Done {
+        let Some((id, place)) = self.chance.one(self.open).cloned() else { return Ok(String::new()) };
+        let data = self.bytes();
+        if let Some(orphan) = self.volume.orphan(id) {
+            self.volume.write(id, &place, orphan.size, &data)?;
+            return Ok(format!("write to unlinked {:?}", place.name));
+        }
+        let Some((path, spot)) = self.spots.iter().find(|(_, s)| s.seen.id == id && !s.is_directory()) else {
+            return Ok(String::new());
+        };
+        let (path, spot) = (path.clone(), spot.clone());
+        let mut content = self.leaves(&spot);
+        self.volume.write(id, &spot.place(), content.len() as u64, &data)?;
+        content.extend_from_slice(&data);
+        let told = format!("write to open {path}: {}", shown(&content));
+        self.wrote(content);
+        Ok(told)
     }
 
     fn link(&mut self) -> Done {

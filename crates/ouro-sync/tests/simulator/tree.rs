@@ -59,5 +59,8 @@ pub(crate) fn spots(volume: &Volume) -> Result<Spots, Missing> {
 /// The bytes at a spot; what is missing for that otherwise.
 pub(crate) fn bytes_at(volume: &Volume, spot: &Spot) -> Result<Vec<u8>, VolumeError> {
     let Some(content) = spot.seen.content() else { return Ok(Vec::new()) };
-    volume.read(spot.seen.id, content, 0, 1 << 24)
+    let size = volume.view().hot(spot.seen.id).map_or(content.size(), |hot| hot.size);
+    let bytes = volume.read(spot.seen.id, content, 0, 1 << 24)?;
+    assert_eq!(bytes.len() as u64, size, "all of {:?} is read", spot.seen.name);
+    Ok(bytes)
 }
