@@ -4,7 +4,7 @@
 ENV := . target/tools/env &&
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: run test test-long lint
+.PHONY: run test test-long bench lint
 
 # Builds Ourobox and mounts a demonstration box on a plain folder.
 run:
@@ -23,6 +23,12 @@ test-long: lint
 	@scripts/bootstrap test-long
 	@$(ENV) cargo build --locked --workspace --bins --tests
 	@$(ENV) OUROBOX_LONG=1 OUROBOX_HISTORIES=20000 OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace
+
+# Figures beside the peers, in one run. tests/bench/bench.py says what can be set.
+bench:
+	@scripts/bootstrap bench
+	@$(ENV) cargo build --locked --release --package ouro-cli --package ouro-fuse --bins --example memory
+	@$(ENV) OUROBOX_BINARY=$(BUILT)/release/ourobox tests/bench/bench.py
 
 # Style, lints and the rules of the house.
 lint:
