@@ -108,7 +108,7 @@ class S3:
 
     def bucket(self, name):
         """Makes an empty bucket."""
-        (self.folder / name).mkdir(exist_ok=True)
+        run(RCLONE, "mkdir", *self.options(), f":s3:{name}")
         return name
 
     def options(self):
@@ -163,7 +163,9 @@ class Device:
 
     def stop(self):
         """Unmounts and ends the engine."""
-        self.call("umount", self.mount)
+        # A private mount namespace made meanwhile (a container, a sandbox) keeps a copy of the mount alive: then it never ends by itself.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run([OUROBOX, "umount", str(self.mount)], env=self.env, timeout=START_S, check=False, capture_output=True)
         self.process.end()
 
     @contextlib.contextmanager

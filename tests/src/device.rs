@@ -340,6 +340,23 @@ impl Device {
         end(&self.home());
     }
 
+    /// Stops its engine in its tracks (SIGSTOP); [`Device::kill_engine`] ends it also then.
+    ///
+    /// # Panics
+    ///
+    /// If it does not stop.
+    pub fn stop_engine(&self) {
+        for pid in engines(&self.home()) {
+            kill_process(pid, Signal::STOP).expect("it runs");
+            until(EVER, "the engine stops", || threads_are(pid, &['T', 't', 'Z', 'X']));
+        }
+    }
+
+    /// Takes away a mount whose engine is gone.
+    pub fn clear_dead_mount(&self) {
+        detach(&self.mountpoint());
+    }
+
     /// The process ids of its engine: one, or none.
     pub fn engines(&self) -> Vec<i32> {
         engines(&self.home()).into_iter().map(|pid| pid.as_raw_nonzero().get()).collect()
@@ -438,11 +455,16 @@ fn end(home: &Path) {
 
 /// Whether no thread of a process is left: its files and sockets are closed then, also if nobody has waited for it yet.
 fn is_gone(pid: Pid) -> bool {
+    threads_are(pid, &['Z', 'X'])
+}
+
+/// Whether every thread of a process is in one of these states; one that is gone is in all.
+fn threads_are(pid: Pid, states: &[char]) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())) else { return true };
     threads.flatten().all(|thread| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
         // The state follows the program's name, which stands in brackets.
-        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(states))
     })
 }
 

@@ -36,15 +36,15 @@ fn version_of(bytes: &[u8]) -> Option<u64> {
 
 /// What is known of the files of one kind.
 #[derive(Clone, Debug, Default)]
-struct Known {
+pub(crate) struct Known {
     /// By file: the newest version that was fsynced under its name, and how many blocks it has.
-    synced: BTreeMap<u64, (u64, usize)>,
+    pub(crate) synced: BTreeMap<u64, (u64, usize)>,
     /// By file: the newest version begun, with its blocks.
-    begun: BTreeMap<u64, BTreeMap<u64, usize>>,
+    pub(crate) begun: BTreeMap<u64, BTreeMap<u64, usize>>,
 }
 
 /// Replaces files by rename, with fsync, until the mount is gone.
-fn replace(folder: &Path, known: &Mutex<Known>, versions: &AtomicU64, stop: &AtomicBool) -> io::Result<()> {
+pub(crate) fn replace(folder: &Path, known: &Mutex<Known>, versions: &AtomicU64, stop: &AtomicBool) -> io::Result<()> {
     let mut random = Pseudo::new(versions.load(Ordering::Relaxed));
     while !stop.load(Ordering::Relaxed) {
         let file = random.below(NAMES) as u64;
@@ -62,7 +62,7 @@ fn replace(folder: &Path, known: &Mutex<Known>, versions: &AtomicU64, stop: &Ato
 }
 
 /// Writes files of their own piece by piece, some with fsync at the end, until the mount is gone.
-fn append(folder: &Path, known: &Mutex<Known>, versions: &AtomicU64, stop: &AtomicBool) -> io::Result<()> {
+pub(crate) fn append(folder: &Path, known: &Mutex<Known>, versions: &AtomicU64, stop: &AtomicBool) -> io::Result<()> {
     let mut random = Pseudo::new(!versions.load(Ordering::Relaxed));
     while !stop.load(Ordering::Relaxed) {
         let (file, blocks) = (versions.fetch_add(1, Ordering::Relaxed), 1 + random.below(BLOCKS_MAX));
@@ -93,7 +93,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// Holds replaced files against what is known: each is whole, and no older than the newest that was fsynced.
-fn check_replaced(whose: &str, folder: &Path, known: &Known, at_least: &BTreeMap<u64, (u64, usize)>) {
+pub(crate) fn check_replaced(whose: &str, folder: &Path, known: &Known, at_least: &BTreeMap<u64, (u64, usize)>) {
     for (file, versions) in &known.begun {
         let Some(bytes) = read(&folder.join(file.to_string())) else {
             assert!(!at_least.contains_key(file), "{whose}: file {file} was promised and is gone");
@@ -111,7 +111,7 @@ fn check_replaced(whose: &str, folder: &Path, known: &Known, at_least: &BTreeMap
 }
 
 /// Holds appended files against what is known: what was fsynced is whole, everything else is a beginning.
-fn check_appended(whose: &str, folder: &Path, known: &Known, whole: &BTreeMap<u64, (u64, usize)>) {
+pub(crate) fn check_appended(whose: &str, folder: &Path, known: &Known, whole: &BTreeMap<u64, (u64, usize)>) {
     for (file, versions) in &known.begun {
         let expected = content(*file, 0, versions[&0]);
         match read(&folder.join(file.to_string())) {

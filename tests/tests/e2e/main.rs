@@ -6,9 +6,11 @@
 
 mod conflicts;
 mod crash;
+mod lifecycle;
 mod misuse;
 mod offline;
 mod ordinary_user;
+mod power;
 mod programs;
 mod resume;
 mod suites;

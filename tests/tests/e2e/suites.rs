@@ -1,6 +1,7 @@
 //! The judges of others: pjdfstest and fsx. Run with `OUROBOX_LONG=1`; scripts/bootstrap test-long builds them.
 
 use ouro_tests::{Device, Outcome, Place, is_long, run};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
@@ -61,7 +62,9 @@ fn pjdfstest_finds_a_posix_file_system() {
     let Outcome { code, stdout, stderr } = run(&suite);
     let summary =
         stdout.lines().find(|line| line.starts_with("Summary: ")).unwrap_or_else(|| panic!("{stdout} {stderr}"));
-    eprintln!("{summary}");
+    // The reason of a skipped case stands indented below it.
+    let reasons: BTreeSet<&str> = stdout.lines().filter(|line| line.starts_with('\t')).map(str::trim).collect();
+    eprintln!("{summary}; skipped because: {reasons:#?}");
     assert!(code == Some(0) && summary.starts_with("Summary: 0 failed"), "{stdout}");
 }
 
