@@ -85,7 +85,8 @@ fn attributes(number: u64, node: &Node) -> FileAttr {
 
 impl Filesystem for Memory {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for wanted in [InitFlags::FUSE_PARALLEL_DIROPS, InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_ATOMIC_O_TRUNC] {
+        for wanted in [InitFlags::FUSE_PARALLEL_DIROPS, InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_ATOMIC_O_TRUNC]
+        {
             // An older kernel does without.
             let _missing = config.add_capabilities(wanted);
         }

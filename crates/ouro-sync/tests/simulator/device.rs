@@ -39,6 +39,8 @@ pub(crate) enum End {
     Killed,
     /// The power went: what was not synced may be there or not.
     PowerCut,
+    /// The power went: nothing that was not synced is there.
+    PowerCutLosingAll,
 }
 
 /// A process.
@@ -148,7 +150,16 @@ impl Device {
         let volume = loaded.unwrap_or_else(|error| panic!("{} does not open again: {error}", self.info.name));
         volume.name_device(self.info.number, self.info.name.clone());
         let sync = Sync::new(Arc::clone(&volume), repo, ports, self.info.id);
-        self.process = Some(Process { group, ledger, volume, sync, busy: Arc::default(), begun: false, runs: false, open: vec![] });
+        self.process = Some(Process {
+            group,
+            ledger,
+            volume,
+            sync,
+            busy: Arc::default(),
+            begun: false,
+            runs: false,
+            open: vec![],
+        });
     }
 
     /// Ends the process in the middle of whatever it does.
@@ -156,7 +167,7 @@ impl Device {
         let Some(process) = self.process.take() else { return };
         world.end(process.group);
         let ledger = &process.ledger;
-        if end == End::Killed || chance.percent(50) {
+        if end == End::Killed || (end == End::PowerCut && chance.percent(50)) {
             // How far the journal's writer has come is chance.
             if chance.percent(50) {
                 ledger.flush(ledger.last(), false).expect("the journal is written");
@@ -168,8 +179,11 @@ impl Device {
         self.nodes = Some(process.volume.nodes().store().image().expect("the nodes are read"));
         self.locations = Some(process.volume.locations().image().expect("the places are read"));
         drop(process);
-        let killed = end == End::Killed;
-        self.disk.crash(&mut || killed || chance.percent(50));
+        self.disk.crash(&mut || match end {
+            End::Killed => true,
+            End::PowerCut => chance.percent(50),
+            End::PowerCutLosingAll => false,
+        });
     }
 
     /// Begins a work in the background, if it is not under way; false then.
