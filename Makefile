@@ -16,13 +16,13 @@ run:
 # built in one go with the tests: alone it would need half of its dependencies again, with other features.
 test: lint
 	@$(ENV) cargo build --locked --workspace --bins --tests
-	@$(ENV) OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace
+	@$(ENV) OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace --no-fail-fast
 
 # The same tests, longer, and those that need half an hour.
 test-long: lint
 	@scripts/bootstrap test-long
 	@$(ENV) cargo build --locked --workspace --bins --tests
-	@$(ENV) OUROBOX_LONG=1 OUROBOX_HISTORIES=20000 OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace
+	@$(ENV) OUROBOX_LONG=1 OUROBOX_HISTORIES=20000 OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace --no-fail-fast
 
 # Figures beside the peers, in one run. tests/bench/bench.py says what can be set.
 bench:
