@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Nodes asked for in one go; neighbours come in one request.
-const NODES_AT_ONCE: usize = 2048;
+/// Nodes asked for in one go, and held in memory meanwhile; neighbours come in one request.
+const NODES_AT_ONCE: usize = 512;
 
 impl Sync {
     /// Brings every node of the newest checkpoint that is not here, level by level. Those here already cost no request.
@@ -18,21 +18,34 @@ impl Sync {
     /// # Errors
     /// What the remote or the disk says; what came until then stays.
     pub async fn fetch_index(self: &Arc<Self>) -> Result<(), SyncError> {
+        self.fetch_levels(0).await?;
+        self.index_complete.store(true, Ordering::Release);
+        self.tell(|_| {});
+        Ok(())
+    }
+
+    /// Brings the nodes above the leaves: about a hundredth of the index. With them any leaf is one request away.
+    ///
+    /// # Errors
+    /// As [`Sync::fetch_index`].
+    pub async fn fetch_upper_index(self: &Arc<Self>) -> Result<(), SyncError> {
+        self.fetch_levels(1).await
+    }
+
+    async fn fetch_levels(self: &Arc<Self>, lowest: u8) -> Result<(), SyncError> {
         let root = self.volume.checkpoint_root();
         let mut level: Vec<NodeRef> = root.into_iter().collect();
         let mut seen: BTreeSet<NodeId> = BTreeSet::new();
         while !level.is_empty() && !*self.stopped.borrow() {
-            level.retain(|node| seen.insert(node.id));
+            level.retain(|node| node.level >= lowest && seen.insert(node.id));
             let mut next = Vec::new();
             for part in level.chunks(NODES_AT_ONCE) {
                 self.bring_nodes(part).await?;
-                let inner: Vec<NodeRef> = part.iter().filter(|node| node.level > 0).copied().collect();
+                let inner: Vec<NodeRef> = part.iter().filter(|node| node.level > lowest).copied().collect();
                 next.extend(self.children_of(inner).await?);
             }
             level = next;
         }
-        self.index_complete.store(true, Ordering::Release);
-        self.tell(|_| {});
         Ok(())
     }
 

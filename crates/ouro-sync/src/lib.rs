@@ -33,7 +33,7 @@ use ouro_repo::{Ports, Repository};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Notify, watch};
 
 /// One box's sync. Shared by reference; start [`Sync::run`] as a task, and call the rest from anywhere.
@@ -42,8 +42,12 @@ pub struct Sync {
     repo: Repository,
     ports: Ports,
     device: DeviceId,
-    /// Rung when there is something to push.
+    /// Rung when there is something to push and nobody is about to.
     changed: Notify,
+    /// The pushing task waits to be rung. While it does not, a change costs no wake-up.
+    idle: AtomicBool,
+    /// Counts changes of the volume.
+    changes: AtomicU64,
     /// Rung when somebody waits for the remote and delays should end.
     hurry: Notify,
     stopped: watch::Sender<bool>,
@@ -67,6 +71,8 @@ impl Sync {
             ports,
             device,
             changed: Notify::new(),
+            idle: AtomicBool::new(true),
+            changes: AtomicU64::new(0),
             hurry: Notify::new(),
             stopped: watch::Sender::new(false),
             turn: tokio::sync::Mutex::new(()),
@@ -80,7 +86,10 @@ impl Sync {
         let weak = Arc::downgrade(&sync);
         sync.volume.on_pending(Box::new(move || {
             if let Some(sync) = weak.upgrade() {
-                sync.changed.notify_one();
+                sync.changes.fetch_add(1, Ordering::Relaxed);
+                if sync.idle.swap(false, Ordering::AcqRel) {
+                    sync.changed.notify_one();
+                }
             }
         }));
         sync

@@ -4,9 +4,12 @@ use crate::{Sync, SyncError};
 use futures::FutureExt;
 use futures::future::{Either, select};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A push waits until nothing changed for so long …
 const QUIET_MS: u64 = 150;
+/// … seen by looking this often: a change itself wakes nobody …
+const QUIET_STEP_MS: u64 = 50;
 /// … but no longer than this after the first change: a busy writer still commits.
 const BUSY_MS: u64 = 2_000;
 /// Between two polls while a device wrote lately.
@@ -21,7 +24,7 @@ const DEVICES_EVERY: u64 = 2;
 const RETRY_MS: u64 = 1_000;
 /// Longest delay after a failure.
 const RETRY_MS_MAX: u64 = 60_000;
-/// When this variable is set, the index is not fetched in the background: for measuring what single operations cost a fresh device.
+/// When this variable is set, the index's leaves are not fetched in the background: for measuring what single operations cost a fresh device.
 const NO_INDEX_FETCH: &str = "OUROBOX_NO_INDEX_FETCH";
 /// What open writers wrote is journalled this often.
 const TICK_MS: u64 = 5_000;
@@ -49,10 +52,11 @@ impl Sync {
         async move {
             let mut failures = 0;
             while !self.ended() {
-                let waiting = self.volume.counts();
-                if waiting.pending + waiting.sealed == 0 {
-                    self.changed.notified().await;
-                }
+                self.until_rung(|| {
+                    let waiting = self.volume.counts();
+                    waiting.pending + waiting.sealed == 0
+                })
+                .await;
                 if self.ended() {
                     break;
                 }
@@ -64,30 +68,40 @@ impl Sync {
                 failures = self.heed(outcome, failures);
                 if failures > 0 {
                     self.pause(self.delay(failures)).await;
-                } else if self.volume.counts().sealed == 0 && !self.volume.has_sealable() {
-                    self.changed.notified().await;
+                } else {
+                    self.until_rung(|| self.volume.counts().sealed == 0 && !self.volume.has_sealable()).await;
                 }
             }
         }
         .boxed()
     }
 
-    /// Waits until the writer pauses, within a bound.
+    /// Waits to be rung, unless there is something to do already.
+    async fn until_rung(&self, nothing_to_do: impl Fn() -> bool) {
+        // Said before looking: a change after the look rings.
+        self.idle.store(true, Ordering::Release);
+        if nothing_to_do() {
+            self.changed.notified().await;
+        }
+        self.idle.store(false, Ordering::Release);
+    }
+
+    /// Waits until the writer pauses, within a bound; not at all when somebody waits for the remote.
     async fn settle_down(&self) {
         let began = self.ports.clock.monotonic_ns();
-        loop {
-            let quiet = self.ports.runtime.sleep(QUIET_MS);
-            let changed = self.changed.notified();
-            futures::pin_mut!(changed);
-            match select(changed, quiet).await {
-                Either::Right(_) => return,
-                Either::Left(_) if self.ended() => return,
-                Either::Left(_) => {
-                    let waited_ms = (self.ports.clock.monotonic_ns() - began) / 1_000_000;
-                    if waited_ms > BUSY_MS {
-                        return;
-                    }
-                }
+        let hurry = self.hurry.notified();
+        futures::pin_mut!(hurry);
+        let (mut seen, mut quiet_ms) = (self.changes.load(Ordering::Relaxed), 0);
+        while quiet_ms < QUIET_MS {
+            let step = self.ports.runtime.sleep(QUIET_STEP_MS);
+            if matches!(select(step, hurry.as_mut()).await, Either::Right(_)) || self.ended() {
+                return;
+            }
+            let changes = self.changes.load(Ordering::Relaxed);
+            quiet_ms = if changes == seen { quiet_ms + QUIET_STEP_MS } else { 0 };
+            seen = changes;
+            if (self.ports.clock.monotonic_ns() - began) / 1_000_000 > BUSY_MS {
+                return;
             }
         }
     }
@@ -123,8 +137,12 @@ impl Sync {
             crate::learn_devices(&self.repo, &self.volume).await?;
         }
         let taken = self.pull().await?;
-        if (round == 0 || !self.index_complete()) && std::env::var_os(NO_INDEX_FETCH).is_none() {
-            self.fetch_index().await?;
+        if round == 0 || !self.index_complete() {
+            if std::env::var_os(NO_INDEX_FETCH).is_none() {
+                self.fetch_index().await?;
+            } else {
+                self.fetch_upper_index().await?;
+            }
         }
         Ok(taken)
     }
