@@ -38,7 +38,7 @@ impl Manner {
     fn of(chance: &mut Chance) -> Manner {
         Manner {
             devices: [1, 2, 2, 2, 3, 3, 4][chance.below(7)],
-            steps: 30 + chance.below(90),
+            steps: if chance.percent(4) { 500 } else { 30 + chance.below(90) },
             faults: chance.percent(60),
             crashes: chance.percent(60),
             skew: chance.percent(30),
@@ -84,12 +84,13 @@ pub(crate) struct History {
 }
 
 /// All that is seen on a device: paths, and bytes of files.
-type Seen = BTreeMap<String, Option<Vec<u8>>>;
+pub(crate) type Seen = BTreeMap<String, Option<Vec<u8>>>;
 
 impl History {
     /// Runs the history of a seed to its end and checks it; returns its trace.
     pub(crate) fn run(seed: u64) -> u64 {
-        let mut history = History::new(seed);
+        let manner = Manner::of(&mut Chance::new(seed ^ 0xdead));
+        let mut history = History::new(seed, manner);
         for _ in 0..history.manner.steps {
             history.step();
         }
@@ -98,10 +99,23 @@ impl History {
         history.world.trace()
     }
 
-    fn new(seed: u64) -> History {
+    /// Devices in good weather, running and joined, that do what a test says.
+    pub(crate) fn calm(devices: usize) -> History {
+        let manner = Manner { devices, steps: 0, faults: false, crashes: false, skew: false, runs: false };
+        let mut history = History::new(1, manner);
+        for at in 0..devices {
+            history.boot(at);
+            history.finish(at, Work::Register);
+        }
+        for at in 0..devices {
+            history.finish(at, Work::Begin);
+        }
+        history
+    }
+
+    fn new(seed: u64, manner: Manner) -> History {
         let world = Simulation::new(seed);
         let mut chance = Chance::new(seed ^ 0x5eed);
-        let manner = Manner::of(&mut chance);
         let remote = Arc::new(MemoryStore::new());
         let chunker = ChunkerParams { min: 4 << 10, average: 16 << 10, max: 64 << 10 };
         let options = InitOptions { chunker, ..InitOptions::default() };
@@ -156,7 +170,8 @@ impl History {
                 0..45 => self.operate(at),
                 45..82 => self.begin(at),
                 82..88 => self.flush(at),
-                88..93 if self.manner.crashes => self.crash(at),
+                88..91 if self.manner.crashes => self.crash(at),
+                91..93 if self.manner.crashes => self.crash_after_flush(at),
                 93..97 if self.manner.faults => {
                     let on = self.chance.percent(40);
                     self.tell(at, if on { "goes offline" } else { "goes online" });
@@ -173,7 +188,7 @@ impl History {
     }
 
     /// The live rows are at every moment what a restart would make of them, and the digest is theirs.
-    fn audit(&mut self) {
+    pub(crate) fn audit(&mut self) {
         for at in 0..self.devices.len() {
             let Some(process) = self.devices[at].running() else { continue };
             let name = &self.devices[at].info.name;
@@ -189,7 +204,7 @@ impl History {
         }
     }
 
-    fn boot(&mut self, at: usize) {
+    pub(crate) fn boot(&mut self, at: usize) {
         self.devices[at].boot(&self.world);
         if self.manner.runs && self.devices[at].registered {
             self.run_by_itself(at);
@@ -301,6 +316,33 @@ impl History {
         self.pushing[at].clear();
     }
 
+    /// What was flushed is all there after a power cut, to the byte.
+    fn crash_after_flush(&mut self, at: usize) {
+        self.devices[at].process().volume.flush(true).expect("the journal is written");
+        let fresh = std::mem::take(&mut self.fresh[at]);
+        self.contents.keep(fresh);
+        let Some(before) = self.seen_offline(at) else { return };
+        let process = self.devices[at].process();
+        let (heads, digest) = (process.volume.heads(), process.volume.digest());
+        self.tell(at, "flushes, loses power, boots");
+        self.crashed = true;
+        self.pushing[at].clear();
+        self.devices[at].crash(&self.world, End::PowerCut, &mut self.chance);
+        self.boot(at);
+        let after = self.seen_offline(at).expect("the nodes are still here");
+        self.same(&before, &after, "what was flushed is there after a power cut");
+        let process = self.devices[at].process();
+        assert_eq!((process.volume.heads(), process.volume.digest()), (heads, digest), "and so is what was learnt");
+    }
+
+    /// What is seen on a device, if that takes no node from elsewhere.
+    fn seen_offline(&self, at: usize) -> Option<Seen> {
+        let volume = &self.devices[at].process().volume;
+        let spots = tree::spots(volume).ok()?;
+        let bytes = |spot: &tree::Spot| (!spot.is_directory()).then(|| self.truth.bytes_at(volume, spot));
+        Some(spots.iter().map(|(path, spot)| (path.clone(), bytes(spot))).collect())
+    }
+
     /// Takes in what works have come to.
     fn hear(&mut self) {
         for at in 0..self.devices.len() {
@@ -399,7 +441,7 @@ impl History {
     }
 
     /// Does a work to its end; it must succeed.
-    fn finish(&mut self, at: usize, work: Work) -> usize {
+    pub(crate) fn finish(&mut self, at: usize, work: Work) -> usize {
         let (doing, group) = (self.devices[at].doing(work), self.devices[at].process().group);
         let outcome = self.world.finish(group, doing);
         let count = match outcome {
@@ -410,22 +452,48 @@ impl History {
         count
     }
 
-    fn seen(&mut self, at: usize) -> Seen {
+    pub(crate) fn seen(&mut self, at: usize) -> Seen {
         let process = self.devices[at].process();
-        let (volume, group) = (Arc::clone(&process.volume), process.group);
+        let (sync, group) = (Arc::clone(&process.sync), process.group);
         loop {
-            match tree::spots(&volume) {
-                Ok(spots) => {
-                    let bytes = |spot: &tree::Spot| (!spot.is_directory()).then(|| self.truth.bytes_at(&volume, spot));
-                    return spots.iter().map(|(path, spot)| (path.clone(), bytes(spot))).collect();
-                }
-                Err(missing) => {
-                    let sync = Arc::clone(&self.devices[at].process().sync);
-                    let brought = self.world.finish(group, async move { sync.fetch_node(missing).await });
-                    brought.unwrap_or_else(|error| panic!("a node cannot be fetched: {error:?}"));
-                }
+            if let Some(seen) = self.seen_offline(at) {
+                return seen;
+            }
+            if let Err(missing) = tree::spots(sync.volume()) {
+                let fetching = Arc::clone(&sync);
+                let brought = self.world.finish(group, async move { fetching.fetch_node(missing).await });
+                brought.unwrap_or_else(|error| panic!("a node cannot be fetched: {error:?}"));
             }
         }
+    }
+
+    pub(crate) fn device(&self, at: usize) -> &Device {
+        &self.devices[at]
+    }
+
+    pub(crate) fn volume(&self, at: usize) -> Arc<Volume> {
+        Arc::clone(&self.devices[at].process().volume)
+    }
+
+    /// Ends a process and begins the next one.
+    pub(crate) fn restart(&mut self, at: usize, end: End) {
+        self.devices[at].crash(&self.world, end, &mut self.chance);
+        self.boot(at);
+    }
+
+    /// Does a work to its end, well or not.
+    pub(crate) fn try_to(&mut self, at: usize, work: Work) -> Outcome {
+        let (doing, group) = (self.devices[at].doing(work), self.devices[at].process().group);
+        self.world.finish(group, doing)
+    }
+
+    /// Brings something onto a device.
+    pub(crate) fn bring<T: Send + 'static>(
+        &self,
+        at: usize,
+        what: impl Future<Output = Result<T, SyncError>> + Send + 'static,
+    ) -> Result<T, SyncError> {
+        self.world.finish(self.devices[at].process().group, what)
     }
 
     fn check(&mut self) {
@@ -438,7 +506,7 @@ impl History {
         self.a_newcomer_sees_the_same(&first);
     }
 
-    fn agree(&mut self, first: &Seen) {
+    pub(crate) fn agree(&mut self, first: &Seen) {
         let heads = self.devices[0].process().volume.heads();
         let digest = self.devices[0].process().volume.digest();
         for at in 1..self.devices.len() {
