@@ -12,7 +12,8 @@ const LAYOUT: Layout = Layout { version: 1, schema: "CREATE TABLE node (id BLOB 
 /// Nodes removed in one transaction.
 const REMOVE_ROWS_MAX: usize = 1_000;
 
-/// The node cache of a box, `index.db`. All calls may block on the disk.
+/// The node cache of a box, `index.db`. Each change is durable when its call returns: the journal's commits are laid on these nodes at the
+/// next start, with or without a network. All calls may block on the disk.
 pub struct NodeStore {
     database: Rebuildable,
 }
@@ -23,7 +24,7 @@ impl NodeStore {
     /// # Errors
     /// What the disk or SQLite says.
     pub fn open(at: DatabaseAt) -> Result<NodeStore, LocalError> {
-        Ok(NodeStore { database: Rebuildable::open(at, LAYOUT, false)?.0 })
+        Ok(NodeStore { database: Rebuildable::open(at, LAYOUT, true)?.0 })
     }
 
     /// Keeps nodes, all in one transaction; those that are there stay.
