@@ -154,7 +154,12 @@ impl Volume {
             self.layers.begin(file, generation, size);
             state.bases.insert((file, generation), below);
             state.writable.insert(file, generation);
-            self.ledger.submit(vec![state.local_row(file)]);
+            // The journal has the layer, as yet without bytes of its own, before the row that names it: a crash between two journallings
+            // of what is written finds the file as it was before.
+            let mut unit = self.layers.unit(file, generation)?;
+            unit.push(state.local_row(file));
+            let ticket = self.ledger.submit(unit);
+            self.layers.submitted(file, generation, ticket);
             let written = self.edit_locked(state, &mut |e| e.write(&seen, &union, pending.clone(), attributes.clone()));
             if let Err(error) = written {
                 state.bases.remove(&(file, generation));
