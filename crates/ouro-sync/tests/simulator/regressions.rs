@@ -172,3 +172,24 @@ fn regression_bytes_in_the_record_of_another_device_are_found_right_after_a_rest
     history.bring(BOB, async move { sync.fetch_blobs(blobs).await }).unwrap();
     assert_eq!(tree::bytes_at(&volume, &spot).unwrap(), content);
 }
+
+#[test]
+fn regression_a_crash_while_a_file_is_written_leaves_it_readable_and_the_rest_goes_on() {
+    let mut history = with_a_file(b"text");
+    let volume = history.volume(ADA);
+    let spot = spot(&volume, "/f");
+    volume.open(spot.seen.id);
+    volume.write(spot.seen.id, &spot.place(), 4, b" and more").unwrap();
+    // The journal's writer comes by before what was written is journalled.
+    let ledger = std::sync::Arc::clone(&history.device(ADA).process().ledger);
+    ledger.flush(ledger.last(), true).unwrap();
+    history.restart(ADA, End::PowerCutLosingAll);
+    assert_eq!(history.seen(ADA)["/f"].as_deref(), Some(&b"text"[..]));
+    create(&history.volume(ADA), "g", b"next");
+    for (at, work) in [(ADA, Work::Begin), (ADA, Work::Push), (BOB, Work::Pull)] {
+        history.finish(at, work);
+    }
+    let seen = history.seen(ADA);
+    assert_eq!(seen["/g"].as_deref(), Some(&b"next"[..]));
+    history.agree(&seen);
+}
