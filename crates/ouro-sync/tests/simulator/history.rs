@@ -7,6 +7,7 @@ use crate::tree;
 use futures::executor::block_on;
 use ouro_core::id::FileId;
 use ouro_core::state::Place;
+use ouro_local::ledger::Ledger;
 use ouro_local::volume::{Volume, VolumeError};
 use ouro_repo::{ChunkerParams, InitOptions, Repository, Secret};
 use ouro_sync::SyncError;
@@ -219,21 +220,23 @@ impl History {
     }
 
     fn operate(&mut self, at: usize) {
-        let volume = Arc::clone(&self.devices[at].process().volume);
+        let process = self.devices[at].process();
+        let (volume, ledger) = (Arc::clone(&process.volume), Arc::clone(&process.ledger));
         let mut open = self.devices[at].running_mut().map(|p| std::mem::take(&mut p.open)).unwrap_or_default();
-        self.try_to_operate(at, &volume, &mut open);
+        self.try_to_operate(at, (&volume, &ledger), &mut open);
         if let Some(process) = self.devices[at].running_mut() {
             process.open = open;
         }
     }
 
-    fn try_to_operate(&mut self, at: usize, volume: &Volume, open: &mut Vec<(FileId, Place)>) {
+    fn try_to_operate(&mut self, at: usize, (volume, ledger): (&Volume, &Ledger), open: &mut Vec<(FileId, Place)>) {
         for _ in 0..20 {
             let outcome = match tree::spots(volume) {
                 Err(missing) => Err(missing.into()),
                 Ok(spots) => Operation {
                     chance: &mut self.chance,
                     volume,
+                    ledger,
                     truth: &self.truth,
                     contents: &mut self.contents,
                     written: &mut self.written,
@@ -302,7 +305,9 @@ impl History {
             self.contents.keep(fresh);
             self.tell(at, "flushes");
         } else {
-            process.volume.tick().expect("the journal is written");
+            if self.chance.percent(50) {
+                process.volume.tick().expect("the journal is written");
+            }
             process.ledger.flush(process.ledger.last(), false).expect("the journal is written");
         }
     }

@@ -6,6 +6,7 @@ use ouro_core::edit::EditError;
 use ouro_core::id::FileId;
 use ouro_core::name::Name;
 use ouro_core::state::{Attributes, Kind, Place};
+use ouro_local::ledger::Ledger;
 use ouro_local::volume::{Volume, VolumeError};
 use ouro_testkit::sim::Chance;
 
@@ -16,6 +17,7 @@ const PARTS: [&str; 4] = ["docs", "src", "old", "x"];
 pub(crate) struct Operation<'a> {
     pub(crate) chance: &'a mut Chance,
     pub(crate) volume: &'a Volume,
+    pub(crate) ledger: &'a Ledger,
     pub(crate) truth: &'a Truth,
     pub(crate) contents: &'a mut Contents,
     /// Counts what was written in this history.
@@ -119,13 +121,22 @@ impl Operation<'_> {
         self.fresh.push(content);
     }
 
+    /// Between two calls the journal's writer may come by: a crash later may find just that.
+    fn breathe(&mut self) {
+        if self.chance.percent(15) {
+            self.ledger.flush(self.ledger.last(), false).expect("the journal is written");
+        }
+    }
+
     /// Makes a file and writes it; the caller says that it was written.
     fn make(&mut self, parent: &[FileId], name: &Name, content: &[u8]) -> Result<FileId, VolumeError> {
         let attributes = attributes(self.volume, 0o644);
         let id = self.volume.edit(|e| e.create(parent, name, Kind::File, attributes.clone(), None))?;
         let place = Place { parent: parent[0], name: name.clone() };
+        self.breathe();
         self.volume.open(id);
         let written = self.volume.write(id, &place, 0, content);
+        self.breathe();
         self.volume.close(id)?;
         written?;
         Ok(id)
@@ -152,9 +163,11 @@ impl Operation<'_> {
         let (id, place) = (spot.seen.id, spot.place());
         self.volume.open(id);
         let mut done = self.volume.truncate(id, &place, 0);
+        self.breathe();
         if done.is_ok() {
             done = self.volume.write(id, &place, 0, &content);
         }
+        self.breathe();
         self.volume.close(id)?;
         done?;
         let told = format!("overwrite {path} {}", shown(&content));
@@ -171,6 +184,7 @@ impl Operation<'_> {
         let offset = if self.chance.percent(60) { content.len() } else { self.chance.below(content.len() + 10) };
         self.volume.open(id);
         let mut done = self.volume.write(id, &place, offset as u64, &data);
+        self.breathe();
         content.resize(content.len().max(offset + data.len()), 0);
         content[offset..offset + data.len()].copy_from_slice(&data);
         if self.chance.percent(20) {
@@ -211,14 +225,14 @@ impl Operation<'_> {
     /// An atomic save: a new file beside it, renamed over it.
     fn save(&mut self) -> Done {
         let Some((path, spot)) = self.any_file() else { return Ok(String::new()) };
-        let (content, temporary) = (self.bytes(), leaf("saving"));
-        if self.again()?.keys().any(|path| path.ends_with("/saving")) {
-            return Ok(String::new());
-        }
+        let content = self.bytes();
+        // A name that a crash in the middle of an earlier save did not leave behind.
+        let temporary = format!("saving-{}-{}", self.volume.device().0, self.written);
         self.leaves(&spot);
-        self.make(&spot.parent, &temporary, &content)?;
+        self.make(&spot.parent, &leaf(&temporary), &content)?;
+        self.breathe();
         let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-        let made = self.again()?[&format!("{directory}/saving")].clone();
+        let made = self.again()?[&format!("{directory}/{temporary}")].clone();
         self.move_to(&made, &spot.parent, &spot.seen.name, Some(&spot))?;
         let told = format!("save {path} {}", shown(&content));
         self.wrote(content);
@@ -236,6 +250,7 @@ impl Operation<'_> {
         self.leaves(&spot);
         let content = self.bytes();
         self.move_to(&spot, &spot.parent, &leaf(&name), None)?;
+        self.breathe();
         self.make(&spot.parent, &spot.seen.name, &content)?;
         let old = self.again()?[&aside].clone();
         self.volume.edit(|e| Ok(((), e.remove(&old.seen, &old.parent)?)))?;
@@ -344,6 +359,7 @@ impl Operation<'_> {
         let (path, spot) = (path.clone(), spot.clone());
         let mut content = self.leaves(&spot);
         self.volume.write(id, &spot.place(), content.len() as u64, &data)?;
+        self.breathe();
         content.extend_from_slice(&data);
         let told = format!("write to open {path}: {}", shown(&content));
         self.wrote(content);
