@@ -125,7 +125,9 @@ class Device:
         for made in (self.home, self.mount):
             made.mkdir(parents=True)
         credentials = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
-        self.env = os.environ | {"OUROBOX_HOME": str(self.home)} | credentials | env
+        # As an engine in the background is started; here it runs in the foreground, so that its figures can be read.
+        engine = {"OUROBOX_HOME": str(self.home), "MALLOC_ARENA_MAX": "2"}
+        self.env = os.environ | engine | credentials | env
         self.log = folder / "log"
         secret = folder / "passphrase"
         secret.write_text("bench\n")

@@ -7,6 +7,7 @@
 mod conflicts;
 mod crash;
 mod lifecycle;
+mod listing;
 mod misuse;
 mod offline;
 mod ordinary_user;
