@@ -1,6 +1,6 @@
 //! An engine that dies at any moment loses nothing that was promised, and shows nothing that never was.
 
-use ouro_tests::{Device, Place, Pseudo, is_long, survey, without_directory_times};
+use ouro_tests::{Device, EVER, Place, Pseudo, is_long, survey, without_directory_times};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -158,6 +158,7 @@ fn a_killed_engine_keeps_what_was_fsynced_and_what_wait_acknowledged() {
     let (mut acknowledged, mut acknowledgements) = ((BTreeMap::new(), BTreeMap::new()), 0);
     for round in 0..rounds {
         let stop = AtomicBool::new(false);
+        let first_new = appended_versions.load(Ordering::Relaxed);
         let life = Duration::from_millis(100 + random.below(1_500) as u64);
         let (at_replaced, at_appended): (PathBuf, PathBuf) = (a.at("replaced"), a.at("appended"));
         std::thread::scope(|scope| {
@@ -165,11 +166,16 @@ fn a_killed_engine_keeps_what_was_fsynced_and_what_wait_acknowledged() {
             scope.spawn(|| replace(&at_replaced, &replaced, &replaced_versions, &stop));
             scope.spawn(|| append(&at_appended, &appended, &appended_versions, &stop));
             let began = Instant::now();
-            while began.elapsed() < life {
+            // The last round lives until there was an acknowledgement: an engine that no longer syncs gives none.
+            let lives = |acknowledgements: usize| {
+                let must = round + 1 == rounds && acknowledgements == 0;
+                began.elapsed() < if must { EVER } else { life }
+            };
+            while lives(acknowledgements) {
                 let asked =
                     (replaced.lock().expect("sound").synced.clone(), appended.lock().expect("sound").synced.clone());
                 let mut wait = start_wait(&a);
-                while began.elapsed() < life {
+                while lives(acknowledgements) {
                     if let Some(status) = wait.try_wait().expect("waited") {
                         if status.success() {
                             acknowledged = asked;
@@ -190,10 +196,13 @@ fn a_killed_engine_keeps_what_was_fsynced_and_what_wait_acknowledged() {
         a.mount();
         let (replaced, appended) = (replaced.lock().expect("sound").clone(), appended.lock().expect("sound").clone());
         let whose = format!("round {round}");
+        // Older ones are looked at when all rounds are over.
+        let mut appended = appended;
+        appended.begun.retain(|file, _| *file >= first_new);
         check_replaced(&whose, &a.at("replaced"), &replaced, &replaced.synced);
         check_appended(&whose, &a.at("appended"), &appended, &appended.synced);
     }
-    assert!(acknowledgements > 0, "no round lived long enough for an acknowledgement");
+    assert!(acknowledgements > 0, "nothing was ever acknowledged");
 
     // Should A never come back: what it had acknowledged is on a device that joins now.
     a.kill_engine();
@@ -205,7 +214,7 @@ fn a_killed_engine_keeps_what_was_fsynced_and_what_wait_acknowledged() {
     // It does come back: both see all.
     a.mount();
     a.wait();
-    ouro_tests::until(ouro_tests::EVER, "B sees all that A has", || {
+    ouro_tests::until(EVER, "B sees all that A has", || {
         without_directory_times(survey(&a.mountpoint())) == without_directory_times(survey(&b.mountpoint()))
     });
     let report = b.json(&["check", "--read-data"]);
