@@ -157,7 +157,7 @@ async fn an_ended_server_is_unreachable(server: Server) {
 }
 
 async fn wrong_credentials_are_denied(server: &Server, credentials: &Credentials, secret: &str) {
-    let remote = open(server.uri(), credentials, &impatient());
+    let remote = open(server.uri(), credentials, &Limits { retries_max: 0, ..Limits::default() });
     for error in [remote.get("a").await.unwrap_err(), remote.publish("a", data("x")).await.unwrap_err()] {
         assert!(matches!(error, RemoteError::Denied { .. }), "{error:?}");
         let shown = format!("{error} {error:?} {remote:?} {credentials:?}");
