@@ -34,6 +34,11 @@ fn version_of(bytes: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(bytes.get(9..17)?).ok()?, 16).ok()
 }
 
+/// What a file is called: a bare number could be one that is never synced, as vim's 4913.
+fn name_of(file: u64) -> String {
+    format!("file {file}")
+}
+
 /// What is known of the files of one kind.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
@@ -50,11 +55,11 @@ pub(crate) fn replace(folder: &Path, known: &Mutex<Known>, versions: &AtomicU64,
         let file = random.below(NAMES) as u64;
         let (version, blocks) = (versions.fetch_add(1, Ordering::Relaxed), 1 + random.below(BLOCKS_MAX));
         known.lock().expect("sound").begun.entry(file).or_default().insert(version, blocks);
-        let temporary = folder.join(format!("{file}.tmp"));
+        let temporary = folder.join(format!("file {file}.new"));
         let mut handle = File::create(&temporary)?;
         handle.write_all(&content(file, version, blocks))?;
         handle.sync_all()?;
-        fs::rename(&temporary, folder.join(file.to_string()))?;
+        fs::rename(&temporary, folder.join(name_of(file)))?;
         File::open(folder)?.sync_all()?;
         known.lock().expect("sound").synced.insert(file, (version, blocks));
     }
@@ -68,7 +73,7 @@ pub(crate) fn append(folder: &Path, known: &Mutex<Known>, versions: &AtomicU64, 
         let (file, blocks) = (versions.fetch_add(1, Ordering::Relaxed), 1 + random.below(BLOCKS_MAX));
         known.lock().expect("sound").begun.entry(file).or_default().insert(0, blocks);
         let bytes = content(file, 0, blocks);
-        let mut handle = OpenOptions::new().create_new(true).append(true).open(folder.join(file.to_string()))?;
+        let mut handle = OpenOptions::new().create_new(true).append(true).open(folder.join(name_of(file)))?;
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             let (part, left) = rest.split_at(rest.len().min(1 + random.below(40_000)));
@@ -95,7 +100,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 /// Holds replaced files against what is known: each is whole, and no older than the newest that was fsynced.
 pub(crate) fn check_replaced(whose: &str, folder: &Path, known: &Known, at_least: &BTreeMap<u64, (u64, usize)>) {
     for (file, versions) in &known.begun {
-        let Some(bytes) = read(&folder.join(file.to_string())) else {
+        let Some(bytes) = read(&folder.join(name_of(*file))) else {
             assert!(!at_least.contains_key(file), "{whose}: file {file} was promised and is gone");
             continue;
         };
@@ -114,7 +119,7 @@ pub(crate) fn check_replaced(whose: &str, folder: &Path, known: &Known, at_least
 pub(crate) fn check_appended(whose: &str, folder: &Path, known: &Known, whole: &BTreeMap<u64, (u64, usize)>) {
     for (file, versions) in &known.begun {
         let expected = content(*file, 0, versions[&0]);
-        match read(&folder.join(file.to_string())) {
+        match read(&folder.join(name_of(*file))) {
             None => assert!(!whole.contains_key(file), "{whose}: file {file} was promised and is gone"),
             Some(bytes) if whole.contains_key(file) => {
                 assert!(
