@@ -112,6 +112,9 @@ fn nanoseconds(time: SystemTime) -> i64 {
     }
 }
 
+/// What the kernel adds to the flags of an open by execve (`__FMODE_EXEC`, include/linux/fs.h); programs cannot ask for it.
+const FMODE_EXEC: i32 = 0x20;
+
 pub(crate) fn open_flags(flags: i32) -> OpenFlags {
     let mode = flags & libc::O_ACCMODE;
     OpenFlags {
@@ -120,6 +123,7 @@ pub(crate) fn open_flags(flags: i32) -> OpenFlags {
         append: flags & libc::O_APPEND != 0,
         truncate: flags & libc::O_TRUNC != 0,
         direct: flags & libc::O_DIRECT != 0,
+        execute: flags & FMODE_EXEC != 0,
     }
 }
 
@@ -231,9 +235,11 @@ mod tests {
     #[test]
     fn open_flags_are_read_bit_by_bit() {
         let flags = open_flags(libc::O_RDWR | libc::O_APPEND | libc::O_TRUNC);
-        assert_eq!(flags, OpenFlags { read: true, write: true, append: true, truncate: true, direct: false });
+        assert_eq!(flags, OpenFlags { read: true, write: true, append: true, truncate: true, ..OpenFlags::default() });
         assert_eq!(open_flags(libc::O_RDONLY), OpenFlags { read: true, ..OpenFlags::default() });
         assert_eq!(open_flags(libc::O_WRONLY), OpenFlags { write: true, ..OpenFlags::default() });
+        let run = OpenFlags { read: true, execute: true, ..OpenFlags::default() };
+        assert_eq!(open_flags(libc::O_RDONLY | FMODE_EXEC), run);
     }
 
     #[test]

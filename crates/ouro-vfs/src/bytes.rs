@@ -5,7 +5,9 @@ use crate::look::Locus;
 use crate::ports::Processes;
 use crate::realm::Realm;
 use crate::stop::{Errno, Reply};
-use crate::types::{ACCESS_READ, ACCESS_WRITE, Allocate, Caller, Handle, NodeNo, OpenFlags, Seek, VolumeNo};
+use crate::types::{
+    ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, Allocate, Caller, Handle, NodeNo, OpenFlags, Seek, VolumeNo,
+};
 use crate::vfs::{TRIES_MAX, Vfs};
 use ouro_core::content::{BlobRef, Content};
 use ouro_core::render;
@@ -29,7 +31,9 @@ impl Vfs {
             _ => {}
         }
         let judge = self.judge(caller);
-        if flags.read {
+        if flags.execute {
+            judge.may(&stat, ACCESS_EXECUTE)?;
+        } else if flags.read {
             judge.may(&stat, ACCESS_READ)?;
         }
         if writes {

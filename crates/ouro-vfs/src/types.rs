@@ -147,6 +147,8 @@ pub struct OpenFlags {
     pub truncate: bool,
     /// Past the kernel's page cache.
     pub direct: bool,
+    /// To run it as a program: the right to do so is asked for instead of the right to read.
+    pub execute: bool,
 }
 
 /// What a rename does with the target.

@@ -29,6 +29,11 @@ fn an_ordinary_user_mounts_works_and_unmounts() {
     );
     assert_eq!(shown, format!("{NOBODY}\ntext\ntext\n{NOBODY} 640\n"));
     device.wait();
+    // Modes are the user's own business too: a program that may be run and not read runs.
+    shell(
+        "cd \"$1\"; cp /bin/true p; chmod 111 p; ./p; if cat p 2>/dev/null; then exit 1; fi; \
+         chmod 400 p; if ./p 2>/dev/null; then exit 1; fi; rm -f p",
+    );
     // A mount without --allow-other is its owner's: even root stays out.
     assert!(fs::read_dir(device.mountpoint()).is_err(), "somebody else may look into a private mount");
     device.umount();

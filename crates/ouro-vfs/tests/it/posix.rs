@@ -352,6 +352,21 @@ fn modes_are_checked_for_who_is_not_root() {
 }
 
 #[test]
+fn a_program_runs_for_who_may_run_it_also_without_the_right_to_read_it() {
+    let world = World::new();
+    let vfs = &world.vfs;
+    vfs.setattr(&ROOT, NodeNo::ROOT, &mode(0o777)).unwrap();
+    let (file, handle) = vfs.create(&ALICE, NodeNo::ROOT, b"program", 0o110, WRITE, true).unwrap();
+    vfs.release(file.node, handle);
+    let run = OpenFlags { execute: true, ..READ };
+    let handle = vfs.open(&ALICE, file.node, run).unwrap();
+    vfs.release(file.node, handle);
+    assert_eq!(errno(vfs.open(&ALICE, file.node, READ)), Errno::Access);
+    vfs.setattr(&ALICE, file.node, &mode(0o644)).unwrap();
+    assert_eq!(errno(vfs.open(&ALICE, file.node, run)), Errno::Access);
+}
+
+#[test]
 fn a_directory_moves_to_another_one_only_for_who_may_write_it() {
     let world = World::new();
     let vfs = &world.vfs;

@@ -23,9 +23,9 @@ use tempfile::TempDir;
 
 pub(crate) const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 pub(crate) const READ: OpenFlags =
-    OpenFlags { read: true, write: false, append: false, truncate: false, direct: false };
+    OpenFlags { read: true, write: false, append: false, truncate: false, direct: false, execute: false };
 pub(crate) const WRITE: OpenFlags =
-    OpenFlags { read: true, write: true, append: false, truncate: false, direct: false };
+    OpenFlags { read: true, write: true, append: false, truncate: false, direct: false, execute: false };
 pub(crate) const START_NS: i64 = 1_795_357_800_000_000_000;
 
 /// A clock that goes on by a microsecond whenever somebody looks.
