@@ -45,9 +45,10 @@ fn a_remote_that_does_not_answer_stops_neither_work_nor_a_start() {
     works_without_a_remote(&b, &cached, "written after a start");
 
     // The reader is asked to end: it does so at once.
-    let mut reader = b.command("cat");
-    let mut reader =
-        reader.arg(b.at("folder/uncached")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("cat runs");
+    // Whoever starts these tests in the background may have made them, and so their children, ignore Ctrl-C.
+    let mut reader = b.command("env");
+    reader.args(["--default-signal=INT", "cat"]).arg(b.at("folder/uncached"));
+    let mut reader = reader.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("cat runs");
     until(EVER, "cat waits for the mount", || is_waiting(reader.id()));
     let began = Instant::now();
     let pid = rustix::process::Pid::from_child(&reader);
