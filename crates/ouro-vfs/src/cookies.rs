@@ -7,8 +7,12 @@
 use ouro_core::name::Name;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Listings remembered; the least recently used goes first.
+/// Listings remembered in full; of the least recently used only the end is kept.
 const LISTINGS_MAX: usize = 256;
+/// Listings of which anything is remembered.
+const ENDS_MAX: usize = 4096;
+/// Entries kept of the end: what a door asks for at once and does not take, and somewhat more. There a reader goes on.
+const END_ENTRIES: usize = 64;
 /// Entries remembered one by one in each listing.
 const RECENT_MAX: usize = 32 * 1024;
 /// Entries remembered in all listings together.
@@ -53,6 +57,8 @@ pub(crate) struct Resume {
 #[derive(Default)]
 struct Listing {
     used: u64,
+    /// Only the end is kept.
+    shortened: bool,
     /// Position of the first of `recent`.
     first: u32,
     recent: VecDeque<Given>,
@@ -65,6 +71,8 @@ pub(crate) struct Cookies {
     last: u32,
     clock: u64,
     entries: usize,
+    /// Listings remembered in full.
+    whole: usize,
     listings: BTreeMap<u32, Listing>,
 }
 
@@ -80,45 +88,77 @@ impl Cookies {
         self.last = (self.last % (u32::MAX >> 1)) + 1;
         self.clock += 1;
         let listing = Listing { used: self.clock, first: FIRST_POSITION, ..Listing::default() };
-        if let Some(old) = self.listings.insert(self.last, listing) {
-            self.entries -= old.recent.len();
-        }
+        self.forget(self.last);
+        self.listings.insert(self.last, listing);
+        self.whole += 1;
         self.make_room();
         self.last
     }
 
     fn make_room(&mut self) {
-        while self.listings.len() > 1 && (self.listings.len() > LISTINGS_MAX || self.entries > ENTRIES_MAX) {
+        while self.whole > LISTINGS_MAX || (self.entries > ENTRIES_MAX && self.whole > 1) {
+            let whole = self.listings.values_mut().filter(|l| !l.shortened);
+            let Some(oldest) = whole.min_by_key(|l| l.used) else { break };
+            let gone = oldest.recent.len().saturating_sub(END_ENTRIES);
+            oldest.recent.drain(..gone);
+            oldest.recent.shrink_to_fit();
+            oldest.first += gone as u32;
+            oldest.shortened = true;
+            self.entries -= gone;
+            self.whole -= 1;
+        }
+        while self.listings.len() > ENDS_MAX {
             let oldest = self.listings.iter().min_by_key(|(_, l)| l.used).map(|(number, _)| *number);
-            if let Some(old) = oldest.and_then(|number| self.listings.remove(&number)) {
-                self.entries -= old.recent.len();
-            }
+            let Some(number) = oldest else { break };
+            self.forget(number);
         }
     }
 
-    /// Remembers what was given out at `position`.
-    pub(crate) fn give(&mut self, listing: u32, position: u32, given: Given) {
+    fn forget(&mut self, number: u32) {
+        if let Some(old) = self.listings.remove(&number) {
+            self.entries -= old.recent.len();
+            self.whole -= usize::from(!old.shortened);
+        }
+    }
+
+    /// A listing that goes on from `position` like `listing`, with the end of that before it.
+    fn branch(&mut self, listing: u32, position: u32) -> u32 {
+        let Some(l) = self.listings.get(&listing) else { return self.begin() };
+        let end = (position.saturating_sub(l.first) as usize).min(l.recent.len());
+        let from = end.saturating_sub(END_ENTRIES);
+        let first = position.min(l.first + from as u32);
+        let recent: VecDeque<Given> = l.recent.range(from..end).cloned().collect();
+        let marks = l.marks.range(..first).map(|(at, name)| (*at, name.clone())).collect();
+        let number = self.begin();
+        self.entries += recent.len();
+        if let Some(branch) = self.listings.get_mut(&number) {
+            (branch.first, branch.recent, branch.marks) = (first, recent, marks);
+        }
+        number
+    }
+
+    /// Remembers what is given out at `position` and returns the listing that its cookie belongs to: another one from here on if this
+    /// one has something else there already. That was given out before and names changed since; somebody may still be there.
+    pub(crate) fn give(&mut self, listing: u32, position: u32, given: Given) -> u32 {
         self.clock += 1;
-        let Some(l) = self.listings.get_mut(&listing) else { return };
+        let Some(l) = self.listings.get_mut(&listing) else { return listing };
         l.used = self.clock;
-        let next = l.first + l.recent.len() as u32;
-        if position < next {
-            // Given out again after the kernel took fewer: what followed then is forgotten.
-            let keep = position.saturating_sub(l.first) as usize;
-            self.entries -= l.recent.len() - keep.min(l.recent.len());
-            l.recent.truncate(keep);
-            if position < l.first {
-                l.first = position;
-                l.marks.split_off(&position);
-            }
-        } else if position > next {
+        let index = position.checked_sub(l.first).map(|index| index as usize);
+        if index.is_some_and(|index| l.recent.get(index) == Some(&given)) {
+            return listing;
+        }
+        let differs = index.is_none_or(|index| index < l.recent.len());
+        let listing = if differs { self.branch(listing, position) } else { listing };
+        let Some(l) = self.listings.get_mut(&listing) else { return listing };
+        if position > l.first + l.recent.len() as u32 {
             self.entries -= l.recent.len();
             l.recent.clear();
             l.first = position;
         }
         l.recent.push_back(given);
         self.entries += 1;
-        if l.recent.len() > RECENT_MAX
+        let recent_max = if l.shortened { 2 * END_ENTRIES } else { RECENT_MAX };
+        if l.recent.len() > recent_max
             && let Some(old) = l.recent.pop_front()
         {
             self.entries -= 1;
@@ -129,6 +169,7 @@ impl Cookies {
             l.first += 1;
         }
         self.make_room();
+        listing
     }
 
     /// From where to go on after a cookie.
@@ -223,8 +264,14 @@ mod tests {
                 cookies.give(other, FIRST_POSITION + i, plain("x"));
             }
         }
-        assert!(cookies.listings.len() <= LISTINGS_MAX);
-        assert!(cookies.entries <= ENTRIES_MAX + RECENT_MAX);
+        assert!(cookies.whole <= LISTINGS_MAX);
+        assert!(cookies.entries <= ENTRIES_MAX + ENDS_MAX * 2 * END_ENTRIES);
+        let end = cookies.resume(cookie(listing, FIRST_POSITION + total - 30));
+        assert_eq!((end.after, end.skip), (Some(name("099970")), 0), "the end of an old listing is known by name");
+        for _ in 0..ENDS_MAX {
+            cookies.begin();
+        }
+        assert!(cookies.listings.len() <= ENDS_MAX);
         let resume = cookies.resume(cookie(listing, FIRST_POSITION + 9));
         assert_eq!((resume.after, resume.skip), (None, 10), "a forgotten listing is counted from the beginning");
     }
@@ -236,9 +283,27 @@ mod tests {
         for i in 0..10 {
             cookies.give(listing, FIRST_POSITION + i, plain(&format!("{i}")));
         }
-        cookies.give(listing, FIRST_POSITION + 4, plain("new"));
-        assert_eq!(cookies.resume(cookie(listing, FIRST_POSITION + 4)).after, Some(name("new")));
-        assert_eq!(cookies.resume(cookie(listing, FIRST_POSITION + 3)).after, Some(name("3")));
-        assert_eq!(cookies.entries, 5);
+        assert_eq!(cookies.give(listing, FIRST_POSITION + 4, plain("4")), listing);
+        let other = cookies.give(listing, FIRST_POSITION + 5, plain("new"));
+        assert_ne!(other, listing);
+        assert_eq!(cookies.give(other, FIRST_POSITION + 6, plain("next")), other);
+        assert_eq!(cookies.resume(cookie(other, FIRST_POSITION + 5)).after, Some(name("new")));
+        assert_eq!(cookies.resume(cookie(other, FIRST_POSITION + 4)).after, Some(name("4")));
+    }
+
+    #[test]
+    fn two_readers_of_one_listing_go_on_where_they_are_though_names_went_between_them() {
+        let mut cookies = Cookies::default();
+        let listing = cookies.begin();
+        for i in 0..10 {
+            cookies.give(listing, FIRST_POSITION + i, plain(&format!("{i}")));
+        }
+        // One of them stands behind the first name, and the names up to the sixth are gone.
+        for i in 1..4 {
+            let at = cookies.give(listing, FIRST_POSITION + i, plain(&format!("{}", i + 5)));
+            assert_ne!(at, listing);
+        }
+        let other = cookies.resume(cookie(listing, FIRST_POSITION + 6));
+        assert_eq!((other.after, other.skip), (Some(name("6")), 0));
     }
 }

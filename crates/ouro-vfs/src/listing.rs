@@ -20,7 +20,6 @@ const SHELF: u32 = 3;
 /// Entries of a directory as they are found.
 struct Found {
     entries: Vec<(Seen, Stat)>,
-    directory: FileId,
     /// The directory above, if it is in the same realm.
     above: Option<FileId>,
 }
@@ -104,20 +103,18 @@ impl Vfs {
             entries.extend(self.shelf_entry(locus, cookie(resume.listing, SHELF)));
             position += 1;
         }
-        self.give(locus, resume.listing, position, found, &mut entries);
+        self.give(resume.listing, position, found, &mut entries);
         Ok(entries)
     }
 
-    fn give(&self, locus: &Locus, listing: u32, mut position: u32, found: Found, entries: &mut Vec<DirectoryEntry>) {
+    fn give(&self, mut listing: u32, mut position: u32, found: Found, entries: &mut Vec<DirectoryEntry>) {
         let mut rest = found.entries.into_iter().peekable();
-        let (mut cookies, mut table) = (self.cookies.lock(), self.table.lock());
+        let mut cookies = self.cookies.lock();
         while let Some((seen, stat)) = rest.next() {
             let last = rest.peek().is_none_or(|(next, _)| next.group != seen.group);
-            let place = Place { parent: found.directory, name: seen.name };
-            table.count(stat.node, locus.realm.view(), seen.id, Some(&place));
-            let name = place.name.as_bytes().into();
-            let derived = (place.name != seen.group).then_some(place.name);
-            cookies.give(listing, position, Given { group: seen.group, derived, last });
+            let name = seen.name.as_bytes().into();
+            let derived = (seen.name != seen.group).then_some(seen.name);
+            listing = cookies.give(listing, position, Given { group: seen.group, derived, last });
             entries.push(DirectoryEntry { name, stat, cookie: cookie(listing, position), looked_up: true });
             position += 1;
         }
@@ -197,5 +194,11 @@ fn find_entries(look: &crate::look::Look<'_>, locus: &Locus, resume: &Resume, li
             None => break,
         }
     }
-    Ok(Found { entries, directory: standing.seen.id, above: standing.union.first().copied() })
+    // Counted while the state is held: see `Vfs::enter`.
+    let mut table = look.vfs.table.lock();
+    for (seen, stat) in &entries {
+        let place = Place { parent: standing.seen.id, name: seen.name.clone() };
+        table.count(stat.node, locus.realm.view(), seen.id, Some(&place));
+    }
+    Ok(Found { entries, above: standing.union.first().copied() })
 }

@@ -9,4 +9,6 @@ mod model;
 #[cfg(test)]
 mod posix;
 #[cfg(test)]
+mod stress;
+#[cfg(test)]
 mod support;
