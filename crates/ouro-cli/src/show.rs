@@ -78,6 +78,9 @@ fn show_box(one: &BoxStatus) -> String {
     if let Some(problem) = &one.problem {
         line("stopped", &clean(problem));
     }
+    for path in &one.lost {
+        line("lost", &format!("the newest bytes of {}: it is as it was committed last", clean(path)));
+    }
     let reach = if one.online { "" } else { " (not reached)" };
     line("remote", &format!("{}{reach}", clean(&one.remote)));
     match &one.mounted_at {
@@ -213,6 +216,7 @@ mod tests {
             files: 1,
             cached_bytes: 2048,
             problem: None,
+            lost: Vec::new(),
         }
     }
 
@@ -230,6 +234,7 @@ mod tests {
     fn what_is_wrong_with_a_box_is_shown() {
         let broken = BoxStatus {
             problem: Some("disk full".into()),
+            lost: Vec::new(),
             online: false,
             pending_files: 3,
             index_complete: false,

@@ -10,6 +10,7 @@ mod identity;
 mod sealing;
 mod settle;
 
+pub use identity::Succession;
 pub use sealing::hlc_floor;
 
 use crate::content::Content;

@@ -9,6 +9,7 @@ pub(crate) mod derived;
 pub(crate) mod group;
 mod seen;
 
+pub use crate::sibling::copy_id;
 pub use seen::{Seen, What};
 
 use crate::id::{DeviceNo, FileId, Version};

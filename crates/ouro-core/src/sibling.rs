@@ -98,8 +98,8 @@ pub(crate) fn is_hidden(file: &File) -> bool {
     file.kind != Kind::Directory && winner(file).is_none()
 }
 
-/// The id of a conflict copy: the same on every device.
-pub(crate) fn copy_id(file: FileId, earliest: Version) -> FileId {
+/// The id of the conflict copy of a content of `file`, by the earliest version that holds it: the same on every device.
+pub fn copy_id(file: FileId, earliest: Version) -> FileId {
     let mut bytes = [0; 28];
     bytes[..8].copy_from_slice(&file.0.to_le_bytes());
     bytes[8..16].copy_from_slice(&earliest.hlc.0.to_le_bytes());

@@ -282,6 +282,9 @@ pub struct BoxStatus {
     pub cached_bytes: u64,
     /// Why the box is stopped, if it is.
     pub problem: Option<String>,
+    /// Files whose newest bytes were lost on this device since the start: they are as they were committed last.
+    #[serde(default)]
+    pub lost: Vec<String>,
 }
 
 /// How a path stands.

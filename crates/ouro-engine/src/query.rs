@@ -57,6 +57,7 @@ impl OpenBox {
             files: self.files(),
             cached_bytes: self.volume.blobs().total_bytes(),
             problem,
+            lost: sync.lost,
         }
     }
 

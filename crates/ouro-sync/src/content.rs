@@ -1,6 +1,6 @@
 //! Contents of a sealed generation: cut into chunks and stored, or small enough for the record.
 
-use crate::layer_reader::LayerReader;
+use crate::layer_reader::{Lacks, LayerReader};
 use crate::{Sync, SyncError};
 use bytes::Bytes;
 use ouro_core::content::{BlobRef, Content, INLINE_BYTES_MAX, Locator};
@@ -73,6 +73,9 @@ impl Sink for Notes<'_> {
 
 impl Sync {
     /// Stores the contents of a sealed generation. Everything they refer to is durable on the remote, or in the returned inline blobs.
+    ///
+    /// # Errors
+    /// [`VolumeError::Lost`] for a file whose bytes are on no disk any more.
     pub(crate) async fn store_contents(self: &Arc<Self>, sealed: &Sealed, bulk: bool) -> Result<Stored, SyncError> {
         let sizes = || sealed.files.iter().filter_map(|f| f.source().map(Content::size));
         let (largest, total) = (sizes().max().unwrap_or(0), sizes().sum::<u64>());
@@ -118,7 +121,7 @@ impl Sync {
         let locations = Arc::clone(self.volume.locations());
         let keeper = Keeper { locations: Arc::clone(&locations), volume: Arc::clone(&self.volume) };
         let pipeline = Pipeline::new(self.repo.clone(), Arc::new(keeper), PipelineOptions::default());
-        let needs = Arc::new(Mutex::new(Vec::new()));
+        let lacks = Arc::new(Mutex::new(Lacks::default()));
         let mut left: Option<BTreeSet<FileId>> = None;
         for _ in 0..ROUNDS_MAX {
             let sources = sealed.files.iter().filter_map(|file| {
@@ -126,10 +129,10 @@ impl Sync {
                 if left.as_ref().is_some_and(|left| !left.contains(&file.id)) {
                     return None;
                 }
-                let (volume, needs, id) = (Arc::clone(&self.volume), Arc::clone(&needs), file.id);
+                let (volume, lacks, id) = (Arc::clone(&self.volume), Arc::clone(&lacks), file.id);
                 let bytes_expected = content.size();
                 let open = move || -> io::Result<Box<dyn io::Read + Send>> {
-                    Ok(Box::new(LayerReader::new(volume, id, content, needs)))
+                    Ok(Box::new(LayerReader::new(volume, id, content, lacks)))
                 };
                 Some(Source { tag: id.0, bytes_expected, open: Box::new(open) })
             });
@@ -139,7 +142,10 @@ impl Sync {
             if failed.is_empty() {
                 return Ok(());
             }
-            let wanted = std::mem::take(&mut *needs.lock());
+            let Lacks { blobs: wanted, lost } = std::mem::take(&mut *lacks.lock());
+            if let Some(&file) = lost.first() {
+                return Err(VolumeError::Lost { file }.into());
+            }
             if wanted.is_empty() {
                 let (file, error) = &failed[0];
                 tracing::error!(?file, %error, "a file that was sealed cannot be read");

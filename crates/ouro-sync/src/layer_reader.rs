@@ -10,26 +10,30 @@ use std::sync::Arc;
 /// Bytes asked of the volume at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// Reads one sealed file. Blobs that lie under a partly rewritten file and are not on this device end the stream with an error, and stand
-/// in `needs` afterwards: fetch them and read again from the start.
+/// Why sealed files could not be read to their ends.
+#[derive(Default)]
+pub(crate) struct Lacks {
+    /// Blobs to be fetched: then read again from the start.
+    pub(crate) blobs: Vec<BlobRef>,
+    /// Files whose bytes are on no disk any more.
+    pub(crate) lost: Vec<FileId>,
+}
+
+/// Reads one sealed file. Blobs that lie under a partly rewritten file and are not on this device, and bytes that are lost, end the stream
+/// with an error and stand in `lacks` afterwards.
 pub(crate) struct LayerReader {
     volume: Arc<Volume>,
     file: FileId,
     content: Content,
     offset: u64,
-    needs: Arc<Mutex<Vec<BlobRef>>>,
+    lacks: Arc<Mutex<Lacks>>,
     ahead: Vec<u8>,
     taken: usize,
 }
 
 impl LayerReader {
-    pub(crate) fn new(
-        volume: Arc<Volume>,
-        file: FileId,
-        content: Content,
-        needs: Arc<Mutex<Vec<BlobRef>>>,
-    ) -> LayerReader {
-        LayerReader { volume, file, content, offset: 0, needs, ahead: Vec::new(), taken: 0 }
+    pub(crate) fn new(volume: Arc<Volume>, file: FileId, content: Content, lacks: Arc<Mutex<Lacks>>) -> LayerReader {
+        LayerReader { volume, file, content, offset: 0, lacks, ahead: Vec::new(), taken: 0 }
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -44,8 +48,13 @@ impl LayerReader {
             }
             Err(VolumeError::Need(blobs)) => {
                 self.ahead.clear();
-                self.needs.lock().extend(blobs);
+                self.lacks.lock().blobs.extend(blobs);
                 Err(io::Error::other("blobs are missing"))
+            }
+            Err(error @ VolumeError::Lost { file }) => {
+                self.ahead.clear();
+                self.lacks.lock().lost.push(file);
+                Err(io::Error::other(error.to_string()))
             }
             Err(error) => {
                 self.ahead.clear();

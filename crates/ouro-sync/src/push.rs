@@ -7,13 +7,16 @@ use bytes::Bytes;
 use ouro_core::codec::{decode_delta, encode_delta};
 use ouro_core::content::Locator;
 use ouro_core::delta::Delta;
-use ouro_core::id::{BlobId, RecordHash};
-use ouro_local::volume::Sealed;
+use ouro_core::id::{BlobId, FileId, RecordHash};
+use ouro_local::volume::{Sealed, VolumeError};
 use ouro_repo::{Body, Record};
 use std::sync::Arc;
 
 /// A delta of more files than this is kept in packs instead of in the record.
 pub(crate) const BULK_FILES: usize = 10_000;
+
+/// Lost files that are named; older ones are in the log only.
+const LOST_MAX: usize = 64;
 
 impl Sync {
     /// Publishes what was changed so far as one commit. False if nothing was.
@@ -80,7 +83,13 @@ impl Sync {
     /// Stores the contents and fixes the record's bytes in the journal.
     async fn make_record(self: &Arc<Self>, sealed: &Sealed) -> Result<(Bytes, RecordHash), SyncError> {
         let bulk = sealed.files.len() > BULK_FILES;
-        let Stored { mut contents, inline } = self.store_contents(sealed, bulk).await?;
+        let mut sealed = sealed.clone();
+        let Stored { mut contents, inline } = loop {
+            match self.store_contents(&sealed, bulk).await {
+                Err(SyncError::Volume(VolumeError::Lost { file })) => sealed = self.leave_out(file).await?,
+                stored => break stored?,
+            }
+        };
         let mut files = sealed.files.to_vec();
         for file in &mut files {
             if let (Some(added), Some(content)) = (file.content.as_mut(), contents.remove(&file.id)) {
@@ -113,6 +122,24 @@ impl Sync {
             Ok((made.bytes, made.hash))
         })
         .await?
+    }
+
+    /// Goes on without the content of a file whose bytes are lost, says so, and returns what is left of the generation.
+    async fn leave_out(self: &Arc<Self>, file: FileId) -> Result<Sealed, SyncError> {
+        let path = self.with_all(move |sync| sync.volume.leave_out(file)).await?;
+        let Some(path) = path else { return Err(VolumeError::Lost { file }.into()) };
+        tracing::error!(
+            file = file.0,
+            path,
+            "bytes written on this device are lost: the file is as it was committed last"
+        );
+        self.tell(|status| {
+            status.lost.push(path);
+            if status.lost.len() > LOST_MAX {
+                status.lost.remove(0);
+            }
+        });
+        self.volume.sealed().ok_or(SyncError::Stopped)
     }
 
     /// The delta that a record says, fetched if it is kept in packs.

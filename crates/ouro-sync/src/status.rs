@@ -28,6 +28,8 @@ pub struct SyncStatus {
     pub problem: Option<String>,
     /// Trying again will not help: the user must do something.
     pub needs_user: bool,
+    /// Files whose newest bytes were lost on this device since start, so that they are as they were committed last.
+    pub lost: Vec<String>,
     /// Commits published since start.
     pub commits: u64,
     /// Checkpoints published since start.

@@ -43,15 +43,15 @@ impl Vfs {
                 self.resize(caller, &locus, volume, &stat, 0)?;
             }
         }
-        Ok(self.hold_open(node, locus, flags))
+        self.hold_open(node, locus, flags)
     }
 
-    /// Makes a handle of a file that was found.
-    pub(crate) fn hold_open(&self, node: NodeNo, locus: Locus, flags: OpenFlags) -> Handle {
+    /// Makes a handle of a file that was found. [`Errno::Stale`] if it was sealed under another id since: look again.
+    pub(crate) fn hold_open(&self, node: NodeNo, locus: Locus, flags: OpenFlags) -> Reply<Handle> {
         if let Realm::Live(volume) = locus.realm {
-            self.volume(volume).open(locus.file);
+            self.volume(volume).open(locus.file).map_err(|error| self.stop_of(volume, error, 0))?;
         }
-        self.handles.insert_file(OpenFile { node, locus, flags, run: Mutex::new(Run::default()) })
+        Ok(self.handles.insert_file(OpenFile { node, locus, flags, run: Mutex::new(Run::default()) }))
     }
 
     /// The file behind a handle, where it is noted now.

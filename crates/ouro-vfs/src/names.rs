@@ -60,21 +60,30 @@ impl Vfs {
     /// Finds a name and counts a kernel lookup.
     fn enter(&self, caller: &Caller, directory: &Locus, name: &Name) -> Reply<(Seen, Stat)> {
         let judge = self.judge(caller);
-        let (seen, stat, parent) = self.look(&directory.realm, |look| {
-            let (found, directory) = look.directory(directory)?;
-            judge.may(&directory, ACCESS_EXECUTE)?;
+        self.look(&directory.realm, |look| {
+            let (found, above) = look.directory(directory)?;
+            judge.may(&above, ACCESS_EXECUTE)?;
             let seen = look.lookup(found.seen.members(), name)?.ok_or(Errno::NoEntry)?;
             let stat = look.stat(&seen);
-            Ok((seen, stat, found.seen.id))
-        })?;
-        let place = Place { parent, name: name.clone() };
-        self.count(stat.node, &directory.realm, seen.id, Some(&place));
-        Ok((seen, stat))
+            // Counted while the state is held: a change that comes after what is answered here finds that the kernel knows the node.
+            let place = Place { parent: found.seen.id, name: name.clone() };
+            self.count(stat.node, &directory.realm, seen.id, Some(&place));
+            Ok((seen, stat))
+        })
     }
 
     /// Whether names of this directory must not be cached, neither found nor missing: they change by themselves.
+    ///
+    /// So are all names of a box that has not begun: it may move on to a checkpoint that others wrote, and what is in that is told to nobody.
     pub fn is_volatile(&self, parent: NodeNo) -> bool {
-        parent.0 >> 63 == 1 && self.locus(parent).is_ok_and(|locus| matches!(locus.realm, Realm::Shelf(_)))
+        if self.numbering.alone && parent.0 >> 63 == 0 {
+            return !self.volume(0).has_begun();
+        }
+        self.locus(parent).is_ok_and(|locus| match locus.realm {
+            Realm::Shelf(_) => true,
+            Realm::Live(volume) => !self.volume(volume).has_begun(),
+            Realm::Top | Realm::Past(_) => false,
+        })
     }
 
     /// Makes a file, fifo, socket or device and counts one kernel lookup of it.
@@ -134,7 +143,11 @@ impl Vfs {
                 Ok((file, stat)) => {
                     let realm = self.locus(parent)?.realm;
                     let locus = Locus { realm, file, noted: None };
-                    return Ok((stat, self.hold_open(stat.node, locus, flags)));
+                    match self.hold_open(stat.node, locus, flags) {
+                        // Sealed in this moment as the file whose name it took: there it is, under that id.
+                        Err(Stop::Errno(Errno::Stale)) => self.forget(stat.node, 1),
+                        opened => return Ok((stat, opened?)),
+                    }
                 }
                 Err(Stop::Errno(Errno::Exists)) if !exclusive => {}
                 Err(stop) => return Err(stop),

@@ -238,6 +238,7 @@ impl Vfs {
             VolumeError::Gone => Errno::Stale,
             VolumeError::TooBig => Errno::FileTooBig,
             VolumeError::Record { .. } => Errno::Unreachable,
+            VolumeError::Lost { .. } => Errno::Io,
             VolumeError::Local(error) => {
                 tracing::error!(%error, "the local disk or database failed");
                 Errno::Io

@@ -14,5 +14,6 @@ mod ordinary_user;
 mod power;
 mod programs;
 mod resume;
+mod saves;
 mod suites;
 mod two_devices;

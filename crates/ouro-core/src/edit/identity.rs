@@ -24,15 +24,21 @@ impl Edit<'_> {
     /// Gives files that were saved by way of a new file the identity of the one they replace, judged by the net effect of what is
     /// pending: a name whose file is gone and whose successor was born in the same generation keeps the old file's id, so that such
     /// saves on two devices are two edits of one file. To be put into effect right before sealing, after [`Edit::settle`]. What the
-    /// caller keeps by id (cached bytes, open files) moves from `born` to `old`.
+    /// caller keeps by id (bytes not yet sealed, owners) moves from `born` to `old`.
     ///
-    /// `committed` are the rows without what is pending. A file that somebody else moved meanwhile is left as removed.
+    /// `committed` are the rows without what is pending; `may` says whether a file may change its id now. A file that somebody else moved
+    /// meanwhile is left as removed.
     ///
     /// # Errors
     /// [`EditError::Missing`] only.
-    pub fn keep_identities(self, committed: &dyn Rows) -> Result<(Vec<Succession>, Edited), EditError> {
+    pub fn keep_identities(
+        self,
+        committed: &dyn Rows,
+        may: &dyn Fn(&Succession) -> bool,
+    ) -> Result<(Vec<Succession>, Edited), EditError> {
         let mut draft = Draft::new(self.rows, self.pending, self.devices);
-        let successions = successions(committed, self.pending)?;
+        let mut successions = successions(committed, self.pending)?;
+        successions.retain(|(succession, _)| may(succession));
         for (succession, place) in &successions {
             let Some(gone) = self.pending.files.get(&succession.old) else { continue };
             let born = draft.file(succession.born, gone.kind, Some(place))?;

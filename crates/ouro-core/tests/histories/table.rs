@@ -321,7 +321,7 @@ fn atomic_saves_on_two_devices_are_edits_of_one_file() {
     two.b.remove("/f~");
     for device in [&mut two.a, &mut two.b] {
         let committed = ouro_core::tree::MapRows(device.committed.0.clone());
-        let kept = device.edit(|e| e.keep_identities(&committed)).expect("all rows are there");
+        let kept = device.edit(|e| e.keep_identities(&committed, &|_| true)).expect("all rows are there");
         assert_eq!(kept.iter().map(|s| s.old).collect::<Vec<_>>(), [id]);
         assert_eq!(device.spot("/f").seen.id, id);
         assert_eq!(device.pending.files.len(), 1);
@@ -340,7 +340,7 @@ fn an_atomic_save_meets_an_edit_that_was_learnt_before_sealing() {
     let from_a = two.a.seal(MILLIS).expect("a wrote");
     two.b.learn(&from_a);
     let committed = ouro_core::tree::MapRows(two.b.committed.0.clone());
-    two.b.edit(|e| e.keep_identities(&committed)).expect("all rows are there");
+    two.b.edit(|e| e.keep_identities(&committed, &|_| true)).expect("all rows are there");
     two.b.check();
     two.exchange();
     two.shows(&[("/f", Some("of b")), (COPY_OF_F, Some("of a"))]);

@@ -78,7 +78,13 @@ struct Totals {
     memory: u64,
 }
 
+/// The file of a layer that was forgotten, to be removed once that is durable.
+#[must_use = "the file stays unless it is given to `Layers::drop_file`"]
+pub struct LayerFile(String);
+
 /// All dirty layers of a box, by file and seal generation.
+///
+/// A file may bear a layer that was begun for another one ([`Layers::bear`]): rows and files keep the name of the one it was begun for.
 ///
 /// Changes of one file are made by one caller at a time; different files may be changed at once.
 pub struct Layers {
@@ -86,6 +92,8 @@ pub struct Layers {
     ledger: Arc<Ledger>,
     table: Mutex<Table>,
     totals: Mutex<Totals>,
+    /// Layers that were begun for another file: by file and generation, for which one.
+    borne: Mutex<BTreeMap<(FileId, u64), FileId>>,
 }
 
 fn path_of((generation, file): Key) -> String {
@@ -122,7 +130,33 @@ impl Layers {
             sweep_at: (LAYERS_IN_MEMORY_MAX, LAYER_BYTES_IN_MEMORY_MAX),
             graves: Graves::default(),
         };
-        Ok(Layers { files, ledger, table: Mutex::new(table), totals: Mutex::new(totals) })
+        Ok(Layers { files, ledger, table: Mutex::new(table), totals: Mutex::new(totals), borne: Mutex::default() })
+    }
+
+    /// Says that the layer of `file` in this generation is the one that was begun for `born`; nothing is moved. The caller journals
+    /// it ([`Layers::borne`]) and says it again at the next start.
+    pub fn bear(&self, file: FileId, generation: u64, born: FileId) {
+        let mut borne = self.borne.lock();
+        let begun_for = borne.remove(&(born, generation)).unwrap_or(born);
+        borne.insert((file, generation), begun_for);
+    }
+
+    /// The layers that a file bears and that were begun for others: generation, and for which one.
+    pub fn borne(&self, file: FileId) -> Vec<(u64, FileId)> {
+        let borne = self.borne.lock();
+        borne.range((file, 0)..=(file, u64::MAX)).map(|((_, generation), born)| (*generation, *born)).collect()
+    }
+
+    /// Which file bears the layer that was begun for this one.
+    pub fn bearer(&self, begun_for: FileId, generation: u64) -> FileId {
+        let borne = self.borne.lock();
+        let bearer = borne.iter().find(|((_, g), born)| *g == generation && **born == begun_for);
+        bearer.map_or(begun_for, |((file, _), _)| *file)
+    }
+
+    /// For which file a layer was begun: under that name it stands in the ledger.
+    fn begun_for(&self, file: FileId, generation: u64) -> FileId {
+        self.borne.lock().get(&(file, generation)).copied().unwrap_or(file)
     }
 
     /// Begins a layer on a content of `base_size` bytes; one that is there is replaced.
@@ -250,6 +284,7 @@ impl Layers {
     /// As [`Layers::state`].
     pub fn unit(&self, file: FileId, generation: u64) -> Result<Vec<Write>, LocalError> {
         let layer = self.layer(file, generation)?;
+        let file = self.begun_for(file, generation);
         let mut layer = layer.lock();
         let revision = layer.revision();
         if layer.submitted.is_some_and(|(of, _)| of == revision) {
@@ -278,7 +313,8 @@ impl Layers {
 
     /// Says that the last [`Layers::unit`] of this layer was submitted: once it is in the ledger the layer may leave memory.
     pub fn submitted(&self, file: FileId, generation: u64, ticket: Ticket) {
-        let layer = self.table.lock().layers.get(&(generation, file)).cloned();
+        let key = (generation, self.begun_for(file, generation));
+        let layer = self.table.lock().layers.get(&key).cloned();
         if let Some(layer) = layer {
             let mut layer = layer.lock();
             layer.submitted = Some((layer.described, ticket));
@@ -286,28 +322,30 @@ impl Layers {
         self.let_go();
     }
 
-    /// Forgets a layer and returns the rows to submit for that. Follow it with [`Layers::drop_file`].
+    /// Forgets a layer and returns the rows to submit for that, and what to give to [`Layers::drop_file`] then.
     ///
     /// # Errors
     /// What the ledger says; then nothing was forgotten.
-    pub fn removal(&self, file: FileId, generation: u64) -> Result<Vec<Write>, LocalError> {
+    pub fn removal(&self, file: FileId, generation: u64) -> Result<(Vec<Write>, LayerFile), LocalError> {
         match self.layer(file, generation) {
             Ok(_) | Err(LocalError::NoLayer { .. }) => {}
             Err(e) => return Err(e),
         }
+        let file = self.borne.lock().remove(&(file, generation)).unwrap_or(file);
         if let Some(layer) = self.table.lock().layers.remove(&(generation, file)) {
             let layer = layer.lock();
             self.count(generation, (layer.extents.total(), layer.memory()), (0, 0));
         }
-        Ok(vec![Write::Small { file, generation, bytes: None }, Write::Layer { file, generation, state: None }])
+        let rows = vec![Write::Small { file, generation, bytes: None }, Write::Layer { file, generation, state: None }];
+        Ok((rows, LayerFile(path_of((generation, file)))))
     }
 
     /// Removes the file of a layer, if it has one, once its [`Layers::removal`], submitted as `ticket`, is durable.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn drop_file(&self, file: FileId, generation: u64, ticket: Ticket) -> Result<(), LocalError> {
-        self.table.lock().graves.add(ticket, path_of((generation, file)));
+    pub fn drop_file(&self, file: LayerFile, ticket: Ticket) -> Result<(), LocalError> {
+        self.table.lock().graves.add(ticket, file.0);
         self.bury()
     }
 
@@ -326,6 +364,7 @@ impl Layers {
             }
         }
         self.totals.lock().dirty.remove(&generation);
+        self.borne.lock().retain(|(_, g), _| *g != generation);
         let suffix = format!(".{generation:x}");
         for name in self.files.disk.list(DIRTY).map_err(|e| LocalError::io(DIRTY, e))? {
             if name.ends_with(&suffix) {
@@ -390,7 +429,8 @@ impl Layers {
 
     /// The layer, from the ledger if it left memory.
     fn layer(&self, file: FileId, generation: u64) -> Result<Arc<Mutex<Layer>>, LocalError> {
-        let key = (generation, file);
+        let begun_for = self.begun_for(file, generation);
+        let key = (generation, begun_for);
         // Held while the ledger is asked: else a layer loaded here could be older than one that another thread loaded, changed and let go.
         let mut table = self.table.lock();
         if let Some(layer) = table.layers.get(&key) {
@@ -398,11 +438,11 @@ impl Layers {
         }
         let path = path_of(key);
         let damaged = || LocalError::Damaged { name: path_of(key), reason: "its row in the ledger".to_owned() };
-        let layer = if let Some(bytes) = self.ledger.small(file, generation)? {
+        let layer = if let Some(bytes) = self.ledger.small(begun_for, generation)? {
             let layer = Layer::decode(path, &bytes).ok_or_else(damaged)?;
             self.count(generation, (bytes.len() as u64, 0), (layer.extents.total(), layer.memory()));
             layer
-        } else if let Some(state) = self.ledger.layer(file, generation)? {
+        } else if let Some(state) = self.ledger.layer(begun_for, generation)? {
             Layer::from_state(path, state).ok_or_else(damaged)?
         } else {
             return Err(LocalError::NoLayer { file, generation });

@@ -298,8 +298,8 @@ fn a_layer_begun_anew_leaves_the_older_one_whole_for_a_power_cut() {
     device.layers.write(FILE, 1, 0, &[1; 70_000]).unwrap();
     device.journal(FILE, 1);
     device.save();
-    let ticket = device.ledger.submit(device.layers.removal(FILE, 1).unwrap());
-    device.layers.drop_file(FILE, 1, ticket).unwrap();
+    let (rows, file) = device.layers.removal(FILE, 1).unwrap();
+    device.layers.drop_file(file, device.ledger.submit(rows)).unwrap();
     device.layers.begin(FILE, 1, 0);
     device.layers.write(FILE, 1, 0, &[2; 80_000]).unwrap();
     let device = device.power_cut(&mut || true);
@@ -335,8 +335,8 @@ fn files_go_only_once_their_removal_is_durable_and_orphans_at_the_next_start() {
     assert_eq!(device.layers.dirty_bytes(), 140_000);
     let ticket = device.ledger.submit(vec![Write::ClearGeneration { generation: 1 }]);
     device.layers.drop_generation(1, ticket).unwrap();
-    let ticket = device.ledger.submit(device.layers.removal(FILE, 2).unwrap());
-    device.layers.drop_file(FILE, 2, ticket).unwrap();
+    let (rows, file) = device.layers.removal(FILE, 2).unwrap();
+    device.layers.drop_file(file, device.ledger.submit(rows)).unwrap();
     assert_eq!(device.layers.dirty_bytes(), 0);
     assert!(matches!(device.layers.state(FILE, 1), Err(LocalError::NoLayer { .. })));
     assert!(matches!(device.layers.state(FILE, 2), Err(LocalError::NoLayer { .. })));

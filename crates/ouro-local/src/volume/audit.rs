@@ -41,7 +41,7 @@ impl Volume {
         let mut built = Built {
             root: state.root,
             base: RowChanges::new(),
-            live: state.base.clone(),
+            live: RowChanges::clone(&state.base),
             digest: state.digest,
             heads: state.heads.clone(),
         };

@@ -13,12 +13,16 @@ pub struct Change {
     pub files: Vec<FileId>,
     /// Directories whose listing changed.
     pub directories: Vec<FileId>,
+    /// Directories in which something changed.
+    pub around: Vec<FileId>,
+    /// Names that stand for the same file as before, which has another id now: the directories' listings and times are as they were.
+    pub renumbered: Vec<(FileId, Name)>,
 }
 
 impl Change {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.bindings.is_empty() && self.files.is_empty() && self.directories.is_empty()
+        self.bindings.is_empty() && self.files.is_empty() && self.directories.is_empty() && self.renumbered.is_empty()
     }
 
     /// Tells bindings from contents: a key that had a row and still has one is a changed file, every other is a changed binding.
@@ -30,6 +34,7 @@ impl Change {
                 continue;
             }
             change.files.push(key.file);
+            change.around.push(key.directory);
             let rebound = old.is_none() || new.is_none();
             if rebound && !key.name.is_empty() {
                 change.bindings.push((key.directory, key.name.clone()));
@@ -47,5 +52,9 @@ impl Change {
         self.files.dedup();
         self.directories.sort();
         self.directories.dedup();
+        self.around.sort();
+        self.around.dedup();
+        self.renumbered.sort();
+        self.renumbered.dedup();
     }
 }

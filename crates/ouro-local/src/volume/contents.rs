@@ -3,6 +3,7 @@
 use super::edit::ORPHAN_GENERATION;
 use super::state::{Hot, State};
 use super::{FILE_BYTES_MAX, Volume, VolumeError};
+use crate::error::LocalError;
 use crate::layers::Held;
 use ouro_core::codec::decode_block_list;
 use ouro_core::content::{BlobRef, Content};
@@ -157,15 +158,15 @@ impl Volume {
             // The journal has the layer, as yet without bytes of its own, before the row that names it: a crash between two journallings
             // of what is written finds the file as it was before.
             let mut unit = self.layers.unit(file, generation)?;
-            unit.push(state.local_row(file));
+            unit.push(self.local_row(state, file));
             let ticket = self.ledger.submit(unit);
             self.layers.submitted(file, generation, ticket);
             let written = self.edit_locked(state, &mut |e| e.write(&seen, &union, pending.clone(), attributes.clone()));
             if let Err(error) = written {
                 state.bases.remove(&(file, generation));
                 state.writable.remove(&file);
-                let ticket = self.ledger.submit(self.layers.removal(file, generation)?);
-                self.layers.drop_file(file, generation, ticket)?;
+                let (rows, ending) = self.layers.removal(file, generation)?;
+                self.layers.drop_file(ending, self.ledger.submit(rows))?;
                 return Err(error);
             }
         }
@@ -212,7 +213,7 @@ impl Volume {
     /// Reads bytes of one generation's layer of a file down to what lies below: what the sealer commits.
     ///
     /// # Errors
-    /// [`VolumeError::Need`] with every blob of the stretch that is not here; [`VolumeError::Gone`] without such a layer.
+    /// [`VolumeError::Need`] with every blob of the stretch that is not here; [`VolumeError::Lost`] without such a layer.
     pub fn read_layer(
         &self,
         file: FileId,
@@ -223,7 +224,11 @@ impl Volume {
         let mut stretches = Vec::new();
         {
             let state = self.state.read();
-            self.read_through(&state, file, content, offset, 0, buffer, &mut stretches)?;
+            let read = self.read_through(&state, file, content, offset, 0, buffer, &mut stretches);
+            read.map_err(|error| match error {
+                VolumeError::Gone | VolumeError::Local(LocalError::NoLayer { .. }) => VolumeError::Lost { file },
+                other => other,
+            })?;
         }
         self.fill(&stretches, buffer)
     }
@@ -242,6 +247,7 @@ impl Volume {
         let Content::Pending { generation, .. } = content else {
             return self.read_clean(content, offset, into, buffer, stretches);
         };
+        let file = state.written_to(file, *generation);
         let parts = self.layers.read(file, *generation, offset, buffer)?;
         let below: Vec<_> =
             parts.into_iter().filter(|(_, held)| *held == Held::Below).map(|(range, _)| range).collect();
@@ -293,7 +299,7 @@ impl Volume {
         }
         let bytes = self.blobs.get(&list.id)?.ok_or_else(|| VolumeError::Need(vec![*list]))?;
         let chunks: Arc<[BlobRef]> = decode_block_list(&bytes)
-            .map_err(|_| crate::error::LocalError::Damaged {
+            .map_err(|_| LocalError::Damaged {
                 name: format!("block list {}", list.id),
                 reason: "it does not decode".to_owned(),
             })?

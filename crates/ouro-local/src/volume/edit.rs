@@ -2,6 +2,7 @@
 
 use super::state::{Hot, State};
 use super::{Volume, VolumeError};
+use crate::layers::LayerFile;
 use crate::ledger::Write;
 use ouro_core::codec::encode_file_delta;
 use ouro_core::content::Content;
@@ -63,6 +64,17 @@ impl Volume {
         state: &mut State,
         op: &mut impl FnMut(Edit<'_>) -> Result<(R, Edited), EditError>,
     ) -> Result<R, VolumeError> {
+        let (result, edited, unit) = self.operate(state, &mut |_, edit| op(edit))?;
+        self.take_effect(state, edited, unit)?;
+        Ok(result)
+    }
+
+    /// Asks an operation what it changes; nothing is in effect yet.
+    pub(super) fn operate<R>(
+        &self,
+        state: &mut State,
+        op: &mut impl FnMut(&State, Edit<'_>) -> Result<(R, Edited), EditError>,
+    ) -> Result<(R, Edited, Vec<Write>), VolumeError> {
         let mut counter = state.counter;
         let (result, edited) = {
             let state = &*state;
@@ -71,14 +83,15 @@ impl Volume {
                 counter += 1;
                 FileId::new(self.device, counter - 1)
             };
-            op(Edit {
+            let edit = Edit {
                 rows: &rows,
                 pending: &state.pending,
                 devices: state,
                 fresh: &mut fresh,
                 now_ns: self.now_ns(),
                 generation: state.generation,
-            })?
+            };
+            op(state, edit)?
         };
         let mut unit = Vec::with_capacity(edited.pending.len() + 1);
         state.counter = counter;
@@ -86,12 +99,22 @@ impl Volume {
             state.counter_reserved = counter.saturating_add(COUNTERS_RESERVED);
             unit.push(super::encode::counter(state.counter_reserved));
         }
+        Ok((result, edited, unit))
+    }
+
+    /// Puts what an operation changes into effect, and into the journal after what `unit` holds already.
+    pub(super) fn take_effect(
+        &self,
+        state: &mut State,
+        edited: Edited,
+        mut unit: Vec<Write>,
+    ) -> Result<(), VolumeError> {
         let ended = self.put_in_effect(state, edited, &mut unit)?;
         let ticket = self.ledger.submit(unit);
-        for (file, generation) in ended {
-            self.layers.drop_file(file, generation, ticket)?;
+        for file in ended {
+            self.layers.drop_file(file, ticket)?;
         }
-        Ok(result)
+        Ok(())
     }
 
     /// Puts rows and overlay entries into memory and the same into `unit`.
@@ -101,7 +124,7 @@ impl Volume {
         state: &mut State,
         edited: Edited,
         unit: &mut Vec<Write>,
-    ) -> Result<Vec<(FileId, u64)>, VolumeError> {
+    ) -> Result<Vec<LayerFile>, VolumeError> {
         let mut ended = Vec::new();
         self.adopt_orphans(state, &edited.changes);
         for (file, delta) in edited.pending {
@@ -109,8 +132,8 @@ impl Volume {
                 let layered = delta.as_ref().and_then(|d| d.content.as_ref()).is_some_and(
                     |c| matches!(&c.value, Some(Content::Pending { generation, .. }) if *generation == layer),
                 );
-                if !layered && self.end_layer(state, file, layer, unit)? {
-                    ended.push((file, layer));
+                if !layered {
+                    ended.extend(self.end_layer(state, file, layer, unit)?);
                 }
             }
             state.staying.remove(&file);
@@ -121,28 +144,29 @@ impl Volume {
                 None => state.pending.files.remove(&file),
             };
         }
-        state.live.extend(edited.changes);
+        state.lay(edited.changes);
         Ok(ended)
     }
 
-    /// The file's content is no longer the layer. False if somebody has the unlinked file open: then its bytes stay until it is closed.
+    /// The file's content is no longer the layer. `None` if somebody has the unlinked file open: then its bytes stay until it is closed.
     fn end_layer(
         &self,
         state: &mut State,
         file: FileId,
         generation: u64,
         unit: &mut Vec<Write>,
-    ) -> Result<bool, VolumeError> {
+    ) -> Result<Option<LayerFile>, VolumeError> {
         state.writable.remove(&file);
         state.hot.remove(&file);
         state.hot_dirty.remove(&file);
         if state.open.get(&file).is_some_and(|o| o.orphan.is_some()) {
-            return Ok(false);
+            return Ok(None);
         }
-        unit.extend(self.layers.removal(file, generation)?);
+        let (rows, ending) = self.layers.removal(file, generation)?;
+        unit.extend(rows);
         state.bases.remove(&(file, generation));
-        unit.push(state.local_row(file));
-        Ok(true)
+        unit.push(self.local_row(state, file));
+        Ok(Some(ending))
     }
 
     /// A file of which only rows vanish has lost its last name: if it is open, it lives on as an orphan.
@@ -199,16 +223,23 @@ impl Volume {
             state.hot_dirty.remove(&file);
             return Ok(());
         };
-        if !self.patch(state, file, generation, &hot) {
-            // The row is not the plain one: let the rules decide.
-            let found = self.seen_at(state, file, &hot.place)?;
-            if let Some((seen, union)) = found {
-                let mut attributes = seen.attributes();
-                attributes.mtime_ns = hot.mtime_ns;
-                attributes.ctime_ns = hot.ctime_ns;
-                let content = Content::Pending { size: hot.size, generation };
-                self.edit_locked(state, &mut |e| e.write(&seen, &union, content.clone(), attributes.clone()))?;
+        let found = record_place(state, file, &hot.place);
+        if !patch(state, file, generation, found.as_ref(), &hot) {
+            // The row is not the plain one: let the rules decide, where the file is to be seen.
+            let seen_at = found.as_ref().map_or(&hot.place, |found| &found.place);
+            match self.seen_at(state, file, seen_at)? {
+                Some((seen, union)) => {
+                    let mut attributes = seen.attributes();
+                    attributes.mtime_ns = hot.mtime_ns;
+                    attributes.ctime_ns = hot.ctime_ns;
+                    let content = Content::Pending { size: hot.size, generation };
+                    self.edit_locked(state, &mut |e| e.write(&seen, &union, content.clone(), attributes.clone()))?;
+                }
+                None => patch_unseen(state, file, generation, found.as_ref(), &hot),
             }
+        }
+        if let (Some(found), Some(hot)) = (found, state.hot.get_mut(&file)) {
+            hot.place = found.place;
         }
         let mut unit = self.layers.unit(file, generation)?;
         if let Some(delta) = state.pending.files.get(&file) {
@@ -220,32 +251,6 @@ impl Volume {
         self.layers.submitted(file, generation, ticket);
         state.hot_dirty.remove(&file);
         Ok(())
-    }
-
-    /// The quick way for the ordinary file: same rows, new size and times.
-    fn patch(&self, state: &mut State, file: FileId, generation: u64, hot: &Hot) -> bool {
-        let Some(delta) = state.pending.files.get_mut(&file) else { return false };
-        let Some(Content::Pending { size, generation: g }) = delta.content.as_mut().and_then(|c| c.value.as_mut())
-        else {
-            return false;
-        };
-        let Some(attributes) = delta.attributes.as_mut() else { return false };
-        let key = Key::at(&hot.place, file, 0);
-        let Some(Some(Row::Record(record))) = state.live.get_mut(&key) else { return false };
-        if *g != generation || record.contents.len() != 1 || record.attributes.len() != 1 {
-            return false;
-        }
-        let record = Arc::make_mut(record);
-        if record.contents[0].version != Version::PENDING || record.attributes[0].version != Version::PENDING {
-            return false;
-        }
-        *size = hot.size;
-        attributes.mtime_ns = hot.mtime_ns;
-        attributes.ctime_ns = hot.ctime_ns;
-        record.contents[0].value = Some(Content::Pending { size: hot.size, generation });
-        record.attributes[0].value.mtime_ns = hot.mtime_ns;
-        record.attributes[0].value.ctime_ns = hot.ctime_ns;
-        true
     }
 
     /// The entry at a place, if it is this file, with the union of directories it stands in.
@@ -265,8 +270,17 @@ impl Volume {
     }
 
     /// Counts an opening of a file.
-    pub fn open(&self, file: FileId) {
-        self.state.write().open.entry(file).or_default().count += 1;
+    ///
+    /// # Errors
+    /// [`VolumeError::Gone`] for an id that a file was born with and has no more since it was sealed as the one whose name it took:
+    /// look again.
+    pub fn open(&self, file: FileId) -> Result<(), VolumeError> {
+        let mut state = self.state.write();
+        if state.retired.contains(&file) {
+            return Err(VolumeError::Gone);
+        }
+        state.open.entry(file).or_default().count += 1;
+        Ok(())
     }
 
     /// Counts a closing: what was written is journalled, and an orphan ends with its last handle.
@@ -315,15 +329,17 @@ impl Volume {
             .map(|((_, generation), _)| *generation)
             .filter(|g| !sealed.is_some_and(|s| s.holds(file, *g)))
             .collect();
-        let mut unit = Vec::new();
-        for generation in &dead {
-            state.bases.remove(&(file, *generation));
-            unit.extend(self.layers.removal(file, *generation)?);
-        }
-        unit.push(state.local_row(file));
-        let ticket = self.ledger.submit(unit);
+        let (mut unit, mut ended) = (Vec::new(), Vec::new());
         for generation in dead {
-            self.layers.drop_file(file, generation, ticket)?;
+            state.bases.remove(&(file, generation));
+            let (rows, ending) = self.layers.removal(file, generation)?;
+            unit.extend(rows);
+            ended.push(ending);
+        }
+        unit.push(self.local_row(state, file));
+        let ticket = self.ledger.submit(unit);
+        for file in ended {
+            self.layers.drop_file(file, ticket)?;
         }
         Ok(())
     }
@@ -354,5 +370,90 @@ impl Volume {
     /// Files changed and not sealed yet.
     pub fn pending_files(&self) -> edit::Pending {
         self.state.read().pending.clone()
+    }
+}
+
+/// Where a record stands among the rows that changed.
+struct Found {
+    key: Key,
+    /// A place at which the file may be seen.
+    place: Place,
+}
+
+/// Finds the record of a file that is being written, which is always among the rows that changed: where its writer found it, where its
+/// change puts it, and else by its id.
+fn record_place(state: &State, file: FileId, noted: &Place) -> Option<Found> {
+    let delta = state.pending.files.get(&file)?;
+    let hints = delta.placements.iter().map(|p| &p.place).chain(delta.content.iter().map(|c| &c.at)).chain(&delta.hint);
+    for place in [noted].into_iter().chain(hints) {
+        let slots = Key::at(place, file, 0)..=Key::at(place, file, u64::MAX);
+        let found = state.live.range(slots).find(|(_, row)| matches!(row, Some(Row::Record(_))));
+        if let Some((key, _)) = found {
+            return Some(Found { key: key.clone(), place: place.clone() });
+        }
+    }
+    let is_it = |row: &Option<Row>| matches!(row, Some(Row::Record(record)) if record.id == file);
+    let homeless = Key::homeless(file);
+    let key = match state.live.get(&homeless) {
+        Some(row) if is_it(row) => homeless,
+        _ => state.live.iter().find(|(_, row)| is_it(row))?.0.clone(),
+    };
+    let Some(Some(Row::Record(record))) = state.live.get(&key) else { return None };
+    let named = key.directory != FileId::HOMELESS;
+    let own = named.then(|| Place { parent: key.directory, name: key.name.clone() });
+    let place = own.or_else(|| record.placements.first().map(|p| p.place.clone()));
+    let place = place.or_else(|| record.contents.first().map(|c| c.at.clone())).unwrap_or_else(|| noted.clone());
+    Some(Found { key, place })
+}
+
+/// The quick way for the ordinary file: same rows, new size and times.
+fn patch(state: &mut State, file: FileId, generation: u64, found: Option<&Found>, hot: &Hot) -> bool {
+    let Some(delta) = state.pending.files.get_mut(&file) else { return false };
+    let Some(Content::Pending { size, generation: g }) = delta.content.as_mut().and_then(|c| c.value.as_mut()) else {
+        return false;
+    };
+    let Some(attributes) = delta.attributes.as_mut() else { return false };
+    let Some(Some(Row::Record(record))) = found.and_then(|found| state.live.get_mut(&found.key)) else { return false };
+    if *g != generation || record.contents.len() != 1 || record.attributes.len() != 1 {
+        return false;
+    }
+    let record = Arc::make_mut(record);
+    if record.contents[0].version != Version::PENDING || record.attributes[0].version != Version::PENDING {
+        return false;
+    }
+    *size = hot.size;
+    attributes.mtime_ns = hot.mtime_ns;
+    attributes.ctime_ns = hot.ctime_ns;
+    record.contents[0].value = Some(Content::Pending { size: hot.size, generation });
+    record.attributes[0].value.mtime_ns = hot.mtime_ns;
+    record.attributes[0].value.ctime_ns = hot.ctime_ns;
+    true
+}
+
+/// The way for a file that is nowhere to be seen, such as one inside of `.git` that lost its name to a directory from afar: its registers
+/// get what was written, for they are what is sealed.
+fn patch_unseen(state: &mut State, file: FileId, generation: u64, found: Option<&Found>, hot: &Hot) {
+    let written = Content::Pending { size: hot.size, generation };
+    let delta = state.pending.files.get_mut(&file);
+    let Some(delta) = delta.filter(|d| d.content.is_some()) else {
+        // The layer and the change that names it come and go together.
+        tracing::error!(file = file.0, "bytes were written to a file that has no change");
+        return;
+    };
+    if let Some(content) = delta.content.as_mut() {
+        content.value = Some(written.clone());
+    }
+    if let Some(attributes) = delta.attributes.as_mut() {
+        attributes.mtime_ns = hot.mtime_ns;
+        attributes.ctime_ns = hot.ctime_ns;
+    }
+    let Some(Some(Row::Record(record))) = found.and_then(|found| state.live.get_mut(&found.key)) else { return };
+    let record = Arc::make_mut(record);
+    for content in record.contents.iter_mut().filter(|c| c.version.is_pending()) {
+        content.value = Some(written.clone());
+    }
+    for attributes in record.attributes.iter_mut().filter(|a| a.version.is_pending()) {
+        attributes.value.mtime_ns = hot.mtime_ns;
+        attributes.value.ctime_ns = hot.ctime_ns;
     }
 }

@@ -44,11 +44,12 @@ pub(crate) fn counter(reserved: u32) -> Write {
     meta(META_COUNTER, number(u64::from(reserved)))
 }
 
-/// What this device alone knows of a file: its owner, and what lies under its layers.
+/// What this device alone knows of a file: its owner, what lies under its layers, and which of these were begun for another file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LocalRow {
     pub(crate) owner: Option<(u32, u32)>,
     pub(crate) bases: Vec<(u64, Content)>,
+    pub(crate) borne: Vec<(u64, FileId)>,
 }
 
 pub(crate) fn local_row(file: FileId, row: &LocalRow) -> Write {
@@ -69,6 +70,14 @@ pub(crate) fn local_row(file: FileId, row: &LocalRow) -> Write {
         out.varint(*generation);
         out.bytes(&content_bytes(content));
     }
+    // Rows without any end here.
+    if !row.borne.is_empty() {
+        out.varint(row.borne.len() as u64);
+        for (generation, born) in &row.borne {
+            out.varint(*generation);
+            out.varint(born.0);
+        }
+    }
     Write::LocalOnly { file, row: Some(out.into_vec()) }
 }
 
@@ -84,8 +93,14 @@ pub(crate) fn read_local_row(bytes: &[u8]) -> Result<LocalRow, DecodeError> {
         let generation = input.varint()?;
         bases.push((generation, read_content(input.bytes()?)?));
     }
+    let mut borne = Vec::new();
+    if input.remaining() > 0 {
+        for _ in 0..input.count(2)? {
+            borne.push((input.varint()?, FileId(input.varint()?)));
+        }
+    }
     input.finish()?;
-    Ok(LocalRow { owner, bases })
+    Ok(LocalRow { owner, bases, borne })
 }
 
 /// A content by itself travels as the content of a file delta.

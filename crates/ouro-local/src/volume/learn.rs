@@ -10,7 +10,7 @@ use ouro_core::delta::Delta;
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
 use ouro_core::row::{Row, RowChanges, Rows};
-use ouro_core::tree::{self, NodeRef, TreeRows};
+use ouro_core::tree::{NodeRef, TreeRows};
 use ouro_core::{apply, render};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub struct CheckpointInput {
     /// The tree so far.
     pub root: Option<NodeRef>,
     /// The committed rows that differ from it.
-    pub changes: RowChanges,
+    pub changes: Arc<RowChanges>,
     /// The commits in both.
     pub covers: BTreeMap<DeviceNo, Head>,
     /// Digest of that state.
@@ -80,6 +80,11 @@ impl Volume {
     /// The newest commit known of each device.
     pub fn heads(&self) -> BTreeMap<DeviceNo, Head> {
         self.state.read().heads.clone()
+    }
+
+    /// Whether any commit is known here. Until then the box may still move on to a checkpoint as a whole.
+    pub fn has_begun(&self) -> bool {
+        !self.state.read().heads.is_empty()
     }
 
     /// Digest of the committed state.
@@ -120,7 +125,12 @@ impl Volume {
             // What an open writer knows goes into the row where the file still stands.
             self.settle_hot(state)?;
             let base = apply::apply(&state.base_rows(&self.nodes), &commit.delta, version)?;
-            let live = apply::apply(&state.live_rows(&self.nodes), &commit.delta, version)?;
+            // Without changes of this device on top, what is seen is what is committed.
+            let live = if state.pending.files.is_empty() && state.sealed.is_none() {
+                base.clone()
+            } else {
+                apply::apply(&state.live_rows(&self.nodes), &commit.delta, version)?
+            };
             let before = self.derived_names(state, &live.listings)?;
             let change = {
                 let rows = state.live_rows(&self.nodes);
@@ -138,9 +148,9 @@ impl Volume {
             };
             self.end_revived_orphans(state, &live.changes)?;
             self.ledger.submit(vec![encode::commit(commit)]);
-            state.base.extend(base.changes);
+            Arc::make_mut(&mut state.base).extend(base.changes);
             state.digest = state.digest.plus(base.digest);
-            state.live.extend(live.changes);
+            state.lay(live.changes);
             state.heads.insert(commit.device, Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc });
             state.count(commit);
             state.announced.extend(commit.checkpoint.clone());
@@ -163,7 +173,7 @@ impl Volume {
     }
 
     /// Names shown by rule in these directories: they come and go without a row of their own.
-    fn derived_names(
+    pub(super) fn derived_names(
         &self,
         state: &State,
         directories: &[FileId],
@@ -225,9 +235,8 @@ impl Volume {
     /// Files known: rows of the checkpoint's tree, and those since.
     pub fn rows_known(&self) -> u64 {
         let state = self.state.read();
-        let fresh = state.live.iter().filter(|(key, row)| row.is_some() && !key.name.is_empty()).count() as u64;
         // Directories have two rows, and the tree's rows that changed since are counted again: this is a figure for people.
-        state.root.map_or(0, |root| root.rows) + fresh
+        state.root.map_or(0, |root| root.rows) + state.fresh
     }
 
     /// Whether a file has a change that is not on the remote yet.
@@ -282,103 +291,10 @@ impl Volume {
         let state = self.state.read();
         CheckpointInput {
             root: state.root,
-            changes: state.base.clone(),
+            changes: Arc::clone(&state.base),
             covers: state.heads.clone(),
             digest: state.digest,
         }
-    }
-
-    /// Moves on to a checkpoint. Its index nodes need not be here. If every commit in it is known, nothing that is seen changes and only
-    /// memory is freed; else (a fresh device, or one long away) the state is built anew on it from the commits and changes it does not
-    /// hold. One that lacks a commit of the present checkpoint is left alone: that commit's record need not be on this device.
-    ///
-    /// # Errors
-    /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
-    pub fn adopt(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
-        let reaches = |far: &BTreeMap<DeviceNo, Head>, near: &BTreeMap<DeviceNo, Head>| {
-            near.iter().all(|(device, head)| far.get(device).is_some_and(|h| h.seq >= head.seq))
-        };
-        let known = {
-            let state = self.state.read();
-            if !reaches(&checkpoint.covers, &state.covers) {
-                return Ok(());
-            }
-            reaches(&state.heads, &checkpoint.covers)
-        };
-        if known { self.prune(checkpoint) } else { self.rebuild(checkpoint) }
-    }
-
-    /// What is seen stays; it is told as what differs from the new tree instead of the old one.
-    fn prune(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
-        let mut state = self.state.write();
-        let state = &mut *state;
-        // A row that nothing on top changes is the old tree's: pending changes may keep a row as it was that a commit in the new tree
-        // changes, and a commit beyond it may have led a file past a place where the new tree shows it.
-        let mut moved = RowChanges::new();
-        tree::diff(&self.nodes, state.root.as_ref(), checkpoint.root.as_ref(), &mut |key, old, _| {
-            moved.insert(key.clone(), old.cloned());
-        })?;
-        let differing = |changes: &RowChanges| -> Result<RowChanges, VolumeError> {
-            let untouched = moved.iter().filter(|(key, _)| !changes.contains_key(*key));
-            let mut kept = RowChanges::new();
-            for (key, row) in changes.iter().chain(untouched) {
-                if tree::get(&self.nodes, checkpoint.root.as_ref(), key)? != *row {
-                    kept.insert(key.clone(), row.clone());
-                }
-            }
-            Ok(kept)
-        };
-        let base = differing(&state.base)?;
-        let live = differing(&state.live)?;
-        self.ledger.submit(vec![encode::checkpoint(checkpoint)]);
-        state.base = base;
-        state.live = live;
-        state.root = checkpoint.root;
-        state.covers = checkpoint.covers.clone();
-        let left = state.base.len() as u64;
-        state.since = super::Counts { entries: left, ..super::Counts::default() };
-        Ok(())
-    }
-
-    fn rebuild(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
-        let change = {
-            let mut state = self.state.write();
-            let state = &mut *state;
-            self.settle_hot(state)?;
-            let mut fresh = Built {
-                root: checkpoint.root,
-                base: RowChanges::new(),
-                live: RowChanges::new(),
-                digest: checkpoint.digest,
-                heads: checkpoint.covers.clone(),
-            };
-            let mut since = super::Counts::default();
-            for commit in self.commits_beyond(&checkpoint.covers, &state.heads)? {
-                fresh.commit(&self.nodes, &commit)?;
-                since.commits += 1;
-                since.entries += commit.delta.files.len() as u64;
-            }
-            fresh.live = fresh.base.clone();
-            fresh.overlay(&self.nodes, state)?;
-            let mut directories: Vec<FileId> = Vec::new();
-            directories.extend(fresh.live.keys().chain(state.live.keys()).map(|k| k.directory));
-            directories.push(FileId::ROOT);
-            self.end_revived_orphans(state, &fresh.live)?;
-            self.ledger.submit(vec![encode::checkpoint(checkpoint)]);
-            state.root = fresh.root;
-            state.base = fresh.base;
-            state.live = fresh.live;
-            state.digest = fresh.digest;
-            state.heads = fresh.heads;
-            state.covers = checkpoint.covers.clone();
-            state.since = since;
-            state.clock = state.clock.max(state.heads.values().map(|h| h.hlc).max().unwrap_or_default());
-            Change { bindings: Vec::new(), files: Vec::new(), directories }
-        };
-        let mut change = change;
-        change.tidy();
-        self.announce(&change);
-        Ok(())
     }
 
     /// The commits known here that a checkpoint does not hold, each after its parents.

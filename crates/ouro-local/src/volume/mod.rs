@@ -7,6 +7,7 @@
 //! One lock guards the state in memory; it is held for microseconds, never across disk or network. Order of effects: bytes into a
 //! layer, then the overlay row, both in one journal unit; a crash leaves a prefix of the units.
 
+mod adopt;
 mod audit;
 mod change;
 mod contents;
@@ -15,10 +16,12 @@ mod encode;
 mod history;
 mod ignored;
 mod learn;
+mod lost;
 mod node_cache;
 mod open;
 mod seal;
 mod state;
+mod succession;
 mod view;
 
 pub use audit::{Audit, WrongRow};
@@ -37,7 +40,7 @@ use crate::blobs::Blobs;
 use crate::error::LocalError;
 use crate::ignore::Ignore;
 use crate::layers::Layers;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Write};
 use crate::locations::Locations;
 use crate::pins::Pins;
 use ouro_core::content::BlobRef;
@@ -80,6 +83,12 @@ pub enum VolumeError {
     /// The file does not exist any more.
     #[error("the file is gone")]
     Gone,
+    /// Bytes that were written on this device and not published are on no disk any more.
+    #[error("bytes of a file that were not yet on the remote are lost on this device")]
+    Lost {
+        /// The file.
+        file: FileId,
+    },
     /// The file would be larger than [`FILE_BYTES_MAX`].
     #[error("the file would be too large")]
     TooBig,
@@ -179,11 +188,22 @@ impl Volume {
         self.state.read().owners.get(&file).copied()
     }
 
+    /// The ledger's row for what only this device knows of a file.
+    fn local_row(&self, state: &State, file: FileId) -> Write {
+        let bases = state.bases.range((file, 0)..(file, edit::ORPHAN_GENERATION));
+        let row = encode::LocalRow {
+            owner: state.owners.get(&file).copied(),
+            bases: bases.map(|((_, generation), content)| (*generation, content.clone())).collect(),
+            borne: self.layers.borne(file),
+        };
+        encode::local_row(file, &row)
+    }
+
     /// Writes down who owns a file on this device.
     pub fn set_owner(&self, file: FileId, uid: u32, gid: u32) {
         let mut state = self.state.write();
         state.owners.insert(file, (uid, gid));
-        self.ledger.submit(vec![state.local_row(file)]);
+        self.ledger.submit(vec![self.local_row(&state, file)]);
     }
 }
 

@@ -113,7 +113,7 @@ impl Volume {
         let locations = Arc::new(Locations::open(stores.locations)?);
         let nodes = NodeCache::new(NodeStore::open(stores.nodes)?, params);
         let loaded = ledger.load()?;
-        let state = State::load(&loaded)?;
+        let state = State::load(&loaded, &layers)?;
         let lists = NonZeroUsize::new(BLOCK_LISTS_MAX).expect("the limit is not zero");
         let volume = Volume {
             state: RwLock::new(state),
@@ -176,8 +176,8 @@ impl Volume {
         built.live = built.base.clone();
         built.overlay(&self.nodes, state)?;
         state.clock = state.clock.max(built.heads.values().map(|h| h.hlc).max().unwrap_or_default());
-        state.base = built.base;
-        state.live = built.live;
+        state.base = Arc::new(built.base);
+        state.put_live(built.live);
         state.digest = built.digest;
         state.heads = built.heads;
         self.sweep(state, &loaded)
@@ -197,16 +197,18 @@ impl Volume {
         let small = loaded.small.iter().map(|(file, generation, _)| (*file, *generation));
         let layers = loaded.layers.iter().map(|(file, generation, _)| (*file, *generation));
         for (file, generation) in small.chain(layers) {
+            let file = self.layers.bearer(file, generation);
             if !named.contains(&(file, generation)) {
-                unit.extend(self.layers.removal(file, generation)?);
+                let (rows, ending) = self.layers.removal(file, generation)?;
+                unit.extend(rows);
                 state.bases.remove(&(file, generation));
-                unit.push(state.local_row(file));
-                ended.push((file, generation));
+                unit.push(self.local_row(state, file));
+                ended.push(ending);
             }
         }
         let ticket = self.ledger.submit(unit);
-        for (file, generation) in ended {
-            self.layers.drop_file(file, generation, ticket)?;
+        for file in ended {
+            self.layers.drop_file(file, ticket)?;
         }
         Ok(())
     }
@@ -214,7 +216,7 @@ impl Volume {
 
 impl State {
     /// The state without rows: they are replayed.
-    fn load(loaded: &Loaded) -> Result<State, VolumeError> {
+    fn load(loaded: &Loaded, layers: &Layers) -> Result<State, VolumeError> {
         let meta = |key: &str| loaded.meta.get(key);
         let number = |key: &str| meta(key).and_then(|value| read_number(value));
         let checkpoint = match meta(encode::META_CHECKPOINT) {
@@ -238,13 +240,14 @@ impl State {
             }
         }
         sealed_files.sort_by_key(|f| f.id);
-        let writable = writable_layers(pending.files.values());
         let (mut bases, mut owners) = (BTreeMap::new(), BTreeMap::new());
         for (file, row) in &loaded.local_only {
             let row = encode::read_local_row(row).map_err(|e| encode::damaged("local row", e))?;
             bases.extend(row.bases.into_iter().map(|(generation, content)| ((*file, generation), content)));
             owners.extend(row.owner.map(|owner| (*file, owner)));
+            row.borne.into_iter().for_each(|(generation, born)| layers.bear(*file, generation, born));
         }
+        let writable = writable_layers(pending.files.values(), &bases);
         let record = meta(encode::META_RECORD).and_then(|value| encode::read_record(value));
         let sealed = sealed_head.map(|head| Sealed {
             generation: head.generation,
@@ -267,9 +270,10 @@ impl State {
         Ok(State {
             root: checkpoint.root,
             covers: checkpoint.covers.clone(),
-            base: RowChanges::new(),
+            base: Arc::default(),
             digest: checkpoint.digest,
             live: RowChanges::new(),
+            fresh: 0,
             pending,
             staying: BTreeSet::new(),
             generation: number(encode::META_GENERATION).unwrap_or(1),
@@ -288,17 +292,23 @@ impl State {
             announced: if checkpoint.root.is_some() { vec![checkpoint] } else { Vec::new() },
             announcing,
             since: Counts::default(),
+            retired: BTreeSet::new(),
             read_only: None,
         })
     }
 }
 
-fn writable_layers<'a>(pending: impl Iterator<Item = &'a FileDelta>) -> BTreeMap<FileId, u64> {
+/// The layers of files that go on being written to. A copy of what is on its way has none of its own.
+fn writable_layers<'a>(
+    pending: impl Iterator<Item = &'a FileDelta>,
+    bases: &BTreeMap<(FileId, u64), Content>,
+) -> BTreeMap<FileId, u64> {
     let content = |delta: &'a FileDelta| delta.content.as_ref().and_then(|c| c.value.as_ref());
     pending
         .filter_map(|delta| match content(delta) {
             Some(Content::Pending { generation, .. }) => Some((delta.id, *generation)),
             _ => None,
         })
+        .filter(|layer| bases.contains_key(layer))
         .collect()
 }

@@ -1,6 +1,7 @@
 //! Sealing: one cut in operation order over all files, fixed as a commit, and taken into the committed state once it is durable on
 //! the remote.
 
+use super::change::Change;
 use super::encode::{self, SealedHead};
 use super::learn::Commit;
 use super::state::{Head, State};
@@ -11,6 +12,8 @@ use ouro_core::content::Content;
 use ouro_core::delta::{Delta, FileDelta};
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
+use ouro_core::render::copy_id;
+use ouro_core::row::Row;
 use ouro_core::{apply, edit};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,8 +69,14 @@ impl Volume {
     /// # Errors
     /// A failing journal; [`VolumeError::Missing`].
     pub fn seal(&self) -> Result<Option<Sealed>, VolumeError> {
-        let mut state = self.state.write();
-        let state = &mut *state;
+        let mut change = Change::default();
+        let sealed = self.seal_locked(&mut self.state.write(), &mut change);
+        change.tidy();
+        self.announce(&change);
+        sealed
+    }
+
+    fn seal_locked(&self, state: &mut State, change: &mut Change) -> Result<Option<Sealed>, VolumeError> {
         if state.sealed.is_some() {
             return Ok(state.sealed.clone());
         }
@@ -77,6 +86,7 @@ impl Volume {
             return Ok(None);
         }
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
+        *change = self.keep_identities(state)?;
         let (files, staying) = self.part_ignored(state)?;
         state.staying = staying.iter().map(|f| f.id).collect();
         if files.is_empty() {
@@ -84,9 +94,10 @@ impl Volume {
         }
         let floor = edit::hlc_floor(&state.live_rows(&self.nodes), &state.pending)?;
         let version = self.next_version(state, floor);
-        let hints: Vec<_> = files.iter().map(|f| (f.id, place_of(f))).collect();
+        // What only goes has no register that gets a version; it would be searched for everywhere.
+        let hints: Vec<_> = files.iter().filter(|f| adds(f)).map(|f| (f.id, place_of(f))).collect();
         let sealed_rows = apply::seal(&state.live_rows(&self.nodes), &hints, version)?;
-        state.live.extend(sealed_rows.changes);
+        state.lay(sealed_rows.changes);
         let head =
             SealedHead { generation: state.generation, version, parents: state.heads.clone(), digest: state.digest };
         let mut unit = vec![encode::sealed(&head), encode::meta(encode::META_CLOCK, encode::number(version.hlc.0))];
@@ -175,16 +186,19 @@ impl Volume {
         ];
         let mut state = self.state.write();
         let state = &mut *state;
+        let mut ended = Vec::new();
         for file in sealed.files.iter() {
             unit.push(Write::Pending { generation: sealed.generation, file: file.id, delta: None });
             if let Some(Content::Pending { generation, .. }) = file.source() {
-                unit.extend(self.layers.removal(file.id, *generation)?);
+                let (rows, ending) = self.layers.removal(file.id, *generation)?;
+                unit.extend(rows);
+                ended.push(ending);
                 state.bases.remove(&(file.id, *generation));
-                unit.push(state.local_row(file.id));
+                unit.push(self.local_row(state, file.id));
             }
         }
         if let Some(applied) = applied {
-            state.base.extend(applied.changes);
+            Arc::make_mut(&mut state.base).extend(applied.changes);
             state.digest = state.digest.plus(applied.digest);
             state.count(&commit);
             state.heads.insert(self.device, Head { seq: version.seq, hash, hlc: version.hlc });
@@ -192,10 +206,8 @@ impl Volume {
         state.sealed = None;
         let ticket = self.ledger.submit(unit);
         // The disk forgets the layers only after the journal did: a crash between must not find a row without its file.
-        for file in sealed.files.iter() {
-            if let Some(Content::Pending { generation, .. }) = file.source() {
-                self.layers.drop_file(file.id, *generation, ticket)?;
-            }
+        for file in ended {
+            self.layers.drop_file(file, ticket)?;
         }
         Ok(())
     }
@@ -210,21 +222,26 @@ impl Volume {
             let place = place_of(delta);
             let rows = state.live_rows(&self.nodes);
             let refined = apply::refine(&rows, delta.id, place.as_ref(), sealed.version, value)?;
-            state.live.extend(refined.changes);
-            let above: Vec<u64> = state
-                .bases
-                .range((delta.id, 0)..=(delta.id, u64::MAX))
-                .filter(|(_, base)| *base == source)
-                .map(|((_, generation), _)| *generation)
-                .collect();
-            for generation in above {
-                state.bases.insert((delta.id, generation), value.clone());
-                unit.push(state.local_row(delta.id));
-            }
-            if let Some(orphan) = state.open.get_mut(&delta.id).and_then(|o| o.orphan.as_mut())
-                && orphan.content == *source
-            {
-                orphan.content = value.clone();
+            state.lay(refined.changes);
+            // Somebody else's content may have come in first: then this one was a copy, and may have been touched as one.
+            let copy = copy_id(delta.id, sealed.version);
+            refine_touched_copy(state, copy, source, value, &mut unit);
+            for file in [delta.id, copy] {
+                let above: Vec<u64> = state
+                    .bases
+                    .range((file, 0)..=(file, u64::MAX))
+                    .filter(|(_, base)| *base == source)
+                    .map(|((_, generation), _)| *generation)
+                    .collect();
+                for generation in above {
+                    state.bases.insert((file, generation), value.clone());
+                    unit.push(self.local_row(state, file));
+                }
+                if let Some(orphan) = state.open.get_mut(&file).and_then(|o| o.orphan.as_mut())
+                    && orphan.content == *source
+                {
+                    orphan.content = value.clone();
+                }
             }
         }
         self.ledger.submit(unit);
@@ -235,4 +252,27 @@ impl Volume {
 /// Where a file's record stands after its change, as a hint.
 pub(crate) fn place_of(delta: &FileDelta) -> Option<ouro_core::state::Place> {
     delta.placements.first().map(|p| p.place.clone()).or_else(|| delta.hint.clone())
+}
+
+/// Whether a change adds anything to its file.
+fn adds(delta: &FileDelta) -> bool {
+    !delta.placements.is_empty() || delta.content.is_some() || delta.attributes.is_some()
+}
+
+/// Gives a copy that was made a file before its content was published that content.
+fn refine_touched_copy(state: &mut State, copy: FileId, source: &Content, value: &Content, unit: &mut Vec<Write>) {
+    let generation = state.generation;
+    let Some(delta) = state.pending.files.get_mut(&copy) else { return };
+    let Some(content) = delta.content.as_mut().filter(|content| content.value.as_ref() == Some(source)) else { return };
+    content.value = Some(value.clone());
+    unit.push(Write::Pending { generation, file: copy, delta: Some(encode_file_delta(delta)) });
+    for row in state.live.values_mut() {
+        let Some(Row::Record(record)) = row else { continue };
+        if record.id != copy {
+            continue;
+        }
+        for content in Arc::make_mut(record).contents.iter_mut().filter(|c| c.version.is_pending()) {
+            content.value = Some(value.clone());
+        }
+    }
 }

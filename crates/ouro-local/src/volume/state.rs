@@ -1,14 +1,13 @@
 //! The state in memory behind the volume's one lock.
 
-use super::edit::{ORPHAN_GENERATION, Orphan};
-use super::encode::{self, LocalRow};
+use super::edit::Orphan;
 use super::learn::{Announced, Commit};
 use super::seal::Sealed;
-use crate::ledger::Write;
 use ouro_core::content::Content;
 use ouro_core::digest::Digest;
 use ouro_core::edit::Pending;
 use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq};
+use ouro_core::render::copy_id;
 use ouro_core::row::RowChanges;
 use ouro_core::state::Place;
 use ouro_core::tree::NodeRef;
@@ -65,10 +64,12 @@ pub(crate) struct State {
     pub(crate) root: Option<NodeRef>,
     pub(crate) covers: BTreeMap<DeviceNo, Head>,
     /// Rows of the committed state that differ from the tree, and its digest.
-    pub(crate) base: RowChanges,
+    pub(crate) base: Arc<RowChanges>,
     pub(crate) digest: Digest,
     /// Rows of what is seen (committed, sealed, pending) that differ from the tree.
     pub(crate) live: RowChanges,
+    /// How many of these are rows of names that are there.
+    pub(crate) fresh: u64,
     pub(crate) pending: Pending,
     /// Those of them that the last seal left because their names are ignored.
     pub(crate) staying: BTreeSet<FileId>,
@@ -93,18 +94,37 @@ pub(crate) struct State {
     /// A checkpoint's record that is being published.
     pub(crate) announcing: Option<(Commit, Arc<[u8]>)>,
     pub(crate) since: Counts,
+    /// Ids that files were born with and lost to the file whose name they took: nobody opens them any more.
+    pub(crate) retired: BTreeSet<FileId>,
     /// Set when the box must not be written any more, with the reason.
     pub(crate) read_only: Option<String>,
 }
 
 impl State {
-    /// The ledger's row for what only this device knows of a file.
-    pub(crate) fn local_row(&self, file: FileId) -> Write {
-        let bases = self.bases.range((file, 0)..(file, ORPHAN_GENERATION));
-        let row = LocalRow {
-            owner: self.owners.get(&file).copied(),
-            bases: bases.map(|((_, generation), content)| (*generation, content.clone())).collect(),
-        };
-        encode::local_row(file, &row)
+    /// The file to which a content was written that is not published yet: a copy that is shown of what is on its way, because somebody
+    /// else's content came in before it, has the bytes of the file that was sealed.
+    pub(crate) fn written_to(&self, file: FileId, layer: u64) -> FileId {
+        if !file.is_derived() || self.bases.contains_key(&(file, layer)) {
+            return file;
+        }
+        let Some(sealed) = &self.sealed else { return file };
+        let source = sealed.files.iter().find(|f| sealed.holds(f.id, layer) && copy_id(f.id, sealed.version) == file);
+        source.map_or(file, |source| source.id)
+    }
+
+    /// Lays rows on top of what is seen.
+    pub(crate) fn lay(&mut self, changes: RowChanges) {
+        for (key, row) in changes {
+            let named = !key.name.is_empty();
+            let is = u64::from(named && row.is_some());
+            let was = self.live.insert(key, row);
+            self.fresh = self.fresh + is - u64::from(named && was.flatten().is_some());
+        }
+    }
+
+    /// Puts other rows in the place of those on top of the tree.
+    pub(crate) fn put_live(&mut self, live: RowChanges) {
+        self.fresh = live.iter().filter(|(key, row)| row.is_some() && !key.name.is_empty()).count() as u64;
+        self.live = live;
     }
 }

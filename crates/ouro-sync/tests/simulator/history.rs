@@ -419,8 +419,11 @@ impl History {
                     self.finish(at, Work::Begin);
                 }
                 self.finish(at, Work::LearnDevices);
+                let before = self.devices[at].process().volume.heads();
                 moved += self.finish(at, Work::Push);
                 moved += self.finish(at, Work::Pull);
+                // An announcement that was fixed before is published without a count.
+                moved += usize::from(self.devices[at].process().volume.heads() != before);
             }
             self.audit();
             if moved == 0 {
@@ -478,6 +481,11 @@ impl History {
 
     pub(crate) fn volume(&self, at: usize) -> Arc<Volume> {
         Arc::clone(&self.devices[at].process().volume)
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&self, millis: u64) {
+        self.world.pass(millis);
     }
 
     /// Ends a process and begins the next one.

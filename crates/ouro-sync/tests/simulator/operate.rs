@@ -134,7 +134,7 @@ impl Operation<'_> {
         let id = self.volume.edit(|e| e.create(parent, name, Kind::File, attributes.clone(), None))?;
         let place = Place { parent: parent[0], name: name.clone() };
         self.breathe();
-        self.volume.open(id);
+        self.volume.open(id)?;
         let written = self.volume.write(id, &place, 0, content);
         self.breathe();
         self.volume.close(id)?;
@@ -161,7 +161,7 @@ impl Operation<'_> {
         self.leaves(&spot);
         let content = self.bytes();
         let (id, place) = (spot.seen.id, spot.place());
-        self.volume.open(id);
+        self.volume.open(id)?;
         let mut done = self.volume.truncate(id, &place, 0);
         self.breathe();
         if done.is_ok() {
@@ -182,7 +182,7 @@ impl Operation<'_> {
         let data = self.bytes();
         let (id, place) = (spot.seen.id, spot.place());
         let offset = if self.chance.percent(60) { content.len() } else { self.chance.below(content.len() + 10) };
-        self.volume.open(id);
+        self.volume.open(id)?;
         let mut done = self.volume.write(id, &place, offset as u64, &data);
         self.breathe();
         content.resize(content.len().max(offset + data.len()), 0);
@@ -331,7 +331,7 @@ impl Operation<'_> {
     /// A program opens a file and keeps it open.
     fn hold_open(&mut self) -> Done {
         let Some((path, spot)) = self.any_file() else { return Ok(String::new()) };
-        self.volume.open(spot.seen.id);
+        self.volume.open(spot.seen.id)?;
         self.open.push((spot.seen.id, spot.place()));
         Ok(format!("open {path}"))
     }

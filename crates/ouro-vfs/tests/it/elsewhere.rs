@@ -1,6 +1,6 @@
 //! What is on other devices, at other times and in other boxes.
 
-use crate::support::{ProcessTable, READ, ROOT, WRITE, World, errno, load, made, name, wait};
+use crate::support::{ProcessTable, READ, ROOT, WRITE, World, copy_folder, errno, load, made, name, wait};
 use ouro_core::content::Content;
 use ouro_core::delta::{AddedContent, AddedPlacement, Register};
 use ouro_core::id::{DeviceNo, FileId};
@@ -141,7 +141,7 @@ fn the_kernel_hears_exactly_what_changed_behind_its_back() {
     edit.hint = Some(place("f"));
     edit.replaced = vec![(Register::Content, version), (Register::Attributes, version)];
     world.learn(2, vec![edit]);
-    assert_eq!(world.told.take(), [format!("node {}", f.0)]);
+    assert_eq!(world.told.take(), [format!("ahead {}", d.0), format!("node {}", f.0)]);
     assert_eq!(world.vfs.getattr(f, None).unwrap().size, 2);
     let mut moved = made(17, Kind::File, directory, "f", None);
     moved.attributes = None;
@@ -305,19 +305,6 @@ fn nothing_is_lost_when_the_process_dies() {
     }
     assert_eq!(contents["closed"], b"kept");
     assert_eq!(contents["synced"], b"durable");
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod elsewhere;
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod listing;
 #[cfg(test)]
 mod model;
@@ -12,3 +14,5 @@ mod posix;
 mod stress;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod writers;

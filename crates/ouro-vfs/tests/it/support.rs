@@ -109,6 +109,9 @@ impl Invalidate for Told {
     fn attributes(&self, node: NodeNo) {
         self.0.lock().push(format!("attributes {}", node.0));
     }
+    fn ahead(&self, directory: NodeNo) {
+        self.0.lock().push(format!("ahead {}", directory.0));
+    }
 }
 
 /// Processes by number: groups and command line.
@@ -317,4 +320,18 @@ pub(crate) fn made(counter: u32, kind: Kind, parent: FileId, text: &str, content
     let mode = if kind == Kind::Directory { 0o755 } else { 0o644 };
     delta.attributes = Some(Attributes { mode, mtime_ns: START_NS, ctime_ns: START_NS, rdev: 0, xattrs: Vec::new() });
     delta
+}
+
+/// Copies what a process has on the disk, as it is at this moment.
+pub(crate) fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

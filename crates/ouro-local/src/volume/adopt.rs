@@ -1,0 +1,169 @@
+//! Moving on to a newer checkpoint. What must be read for that is read before the lock is taken: others go on meanwhile.
+
+use super::change::Change;
+use super::encode;
+use super::learn::{Announced, Built};
+use super::state::{Head, State};
+use super::{Counts, Volume, VolumeError};
+use ouro_core::id::{DeviceNo, FileId};
+use ouro_core::row::{Key, Row, RowChanges};
+use ouro_core::tree::{self, NodeRef};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Rounds of reading ahead before the rest is read with the lock held: each one reads what came up during the one before.
+const ROUNDS_MAX: usize = 4;
+
+impl Volume {
+    /// Moves on to a checkpoint. Its index nodes need not be here. If every commit in it is known, nothing that is seen changes and only
+    /// memory is freed; else (a fresh device, or one long away) the state is built anew on it from the commits and changes it does not
+    /// hold. One that lacks a commit of the present checkpoint is left alone: that commit's record need not be on this device.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
+    pub fn adopt(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+        let known = {
+            let state = self.state.read();
+            if !reaches(&checkpoint.covers, &state.covers) {
+                return Ok(());
+            }
+            reaches(&state.heads, &checkpoint.covers)
+        };
+        if known { self.prune(checkpoint) } else { self.rebuild(checkpoint) }
+    }
+
+    /// What is seen stays; it is told as what differs from the new tree instead of the old one.
+    fn prune(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+        let (mut ahead, mut round) = (Ahead::default(), 0);
+        loop {
+            round += 1;
+            let (root, keys) = {
+                let state = self.state.read();
+                (state.root, ahead.unread(&state))
+            };
+            ahead.read(self, root, checkpoint.root.as_ref(), keys)?;
+            let mut state = self.state.write();
+            let state = &mut *state;
+            let left = if state.root == root { ahead.unread(state) } else { Vec::new() };
+            if state.root != root || (!left.is_empty() && round < ROUNDS_MAX) {
+                continue;
+            }
+            ahead.read(self, root, checkpoint.root.as_ref(), left)?;
+            let (base, live) = (ahead.differing(&state.base), ahead.differing(&state.live));
+            self.ledger.submit(vec![encode::checkpoint(checkpoint)]);
+            state.base = Arc::new(base);
+            state.put_live(live);
+            state.root = checkpoint.root;
+            state.covers = checkpoint.covers.clone();
+            state.since = Counts { entries: state.base.len() as u64, ..Counts::default() };
+            return Ok(());
+        }
+    }
+
+    fn rebuild(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+        loop {
+            let heads = self.heads();
+            let mut fresh = Built {
+                root: checkpoint.root,
+                base: RowChanges::new(),
+                live: RowChanges::new(),
+                digest: checkpoint.digest,
+                heads: checkpoint.covers.clone(),
+            };
+            let mut since = Counts::default();
+            for commit in self.commits_beyond(&checkpoint.covers, &heads)? {
+                fresh.commit(&self.nodes, &commit)?;
+                since.commits += 1;
+                since.entries += commit.delta.files.len() as u64;
+            }
+            fresh.live = fresh.base.clone();
+            let mut change = {
+                let mut state = self.state.write();
+                let state = &mut *state;
+                if state.heads != heads {
+                    // A commit came in meanwhile.
+                    continue;
+                }
+                self.settle_hot(state)?;
+                fresh.overlay(&self.nodes, state)?;
+                let mut directories: Vec<FileId> = Vec::new();
+                directories.extend(fresh.live.keys().chain(state.live.keys()).map(|k| k.directory));
+                directories.push(FileId::ROOT);
+                self.end_revived_orphans(state, &fresh.live)?;
+                self.ledger.submit(vec![encode::checkpoint(checkpoint)]);
+                state.root = fresh.root;
+                state.base = Arc::new(fresh.base);
+                state.put_live(fresh.live);
+                state.digest = fresh.digest;
+                state.heads = fresh.heads;
+                state.covers = checkpoint.covers.clone();
+                state.since = since;
+                state.clock = state.clock.max(state.heads.values().map(|h| h.hlc).max().unwrap_or_default());
+                Change { directories, ..Change::default() }
+            };
+            change.tidy();
+            self.announce(&change);
+            return Ok(());
+        }
+    }
+}
+
+fn reaches(far: &BTreeMap<DeviceNo, Head>, near: &BTreeMap<DeviceNo, Head>) -> bool {
+    near.iter().all(|(device, head)| far.get(device).is_some_and(|h| h.seq >= head.seq))
+}
+
+/// What must be known of the new tree to tell the rows by it.
+#[derive(Default)]
+struct Ahead {
+    /// The tree that `moved` was found with.
+    from: Option<NodeRef>,
+    /// Rows of the old tree that are others in the new one.
+    moved: Option<RowChanges>,
+    /// Rows of the new tree.
+    there: BTreeMap<Key, Option<Row>>,
+}
+
+impl Ahead {
+    /// Keys of rows on top of the old tree whose rows in the new one were not read yet.
+    fn unread(&self, state: &State) -> Vec<Key> {
+        let changed = state.base.keys().chain(state.live.keys());
+        let unread: BTreeSet<&Key> = changed.filter(|key| !self.there.contains_key(*key)).collect();
+        unread.into_iter().cloned().collect()
+    }
+
+    fn read(
+        &mut self,
+        volume: &Volume,
+        old: Option<NodeRef>,
+        new: Option<&NodeRef>,
+        keys: Vec<Key>,
+    ) -> Result<(), VolumeError> {
+        if self.moved.is_none() || self.from != old {
+            let mut moved = RowChanges::new();
+            let there = &mut self.there;
+            tree::diff(&volume.nodes, old.as_ref(), new, &mut |key, old, new| {
+                moved.insert(key.clone(), old.cloned());
+                there.insert(key.clone(), new.cloned());
+            })?;
+            (self.moved, self.from) = (Some(moved), old);
+        }
+        for key in keys {
+            if let Entry::Vacant(unread) = self.there.entry(key) {
+                let row = tree::get(&volume.nodes, new, unread.key())?;
+                unread.insert(row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows on top of the old tree, told by the new one. A row that nothing on top changes is the old tree's: pending changes may keep a
+    /// row as it was that a commit in the new tree changes, and a commit beyond it may have led a file past a place where the new tree
+    /// shows it.
+    fn differing(&self, changes: &RowChanges) -> RowChanges {
+        let untouched = self.moved.iter().flatten().filter(|(key, _)| !changes.contains_key(*key));
+        let all = changes.iter().chain(untouched);
+        let kept = all.filter(|(key, row)| self.there.get(*key).is_none_or(|there| there != *row));
+        kept.map(|(key, row)| (key.clone(), row.clone())).collect()
+    }
+}

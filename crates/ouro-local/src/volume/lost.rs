@@ -1,0 +1,131 @@
+//! A way out when bytes that were to be published are on no disk any more: the rest goes on.
+
+use super::change::Change;
+use super::learn::Built;
+use super::seal::{Sealed, SealedFile, place_of};
+use super::state::State;
+use super::{Volume, VolumeError};
+use crate::ledger::Write;
+use ouro_core::codec::encode_file_delta;
+use ouro_core::content::Content;
+use ouro_core::delta::{FileDelta, Register};
+use ouro_core::id::{FileId, Version};
+use ouro_core::render;
+use ouro_core::row::RowChanges;
+use ouro_core::state::Place;
+use std::sync::Arc;
+
+/// Deeper paths are cut.
+const DEPTH_MAX: usize = 4_096;
+
+impl Volume {
+    /// Leaves the content of a file out of the sealed generation because its bytes are lost ([`VolumeError::Lost`]): the content committed
+    /// last stays; a file that has none is empty. Everything else of the generation is published. Returns the file's path, for people;
+    /// `None` if there is nothing to leave out, or if the record is fixed already and its bytes are safe in it.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
+    pub fn leave_out(&self, file: FileId) -> Result<Option<String>, VolumeError> {
+        let (path, mut change) = {
+            let mut state = self.state.write();
+            let state = &mut *state;
+            let Some(sealed) = state.sealed.clone().filter(|sealed| sealed.record.is_none()) else { return Ok(None) };
+            let Ok(index) = sealed.files.binary_search_by_key(&file, |f| f.id) else { return Ok(None) };
+            let Some(Content::Pending { generation, .. }) = sealed.files[index].source().cloned() else {
+                return Ok(None);
+            };
+            let lost = sealed.files[index].content.as_ref().and_then(|c| c.value.clone());
+            let place = place_of(&sealed.files[index]);
+            let path = self.path_of(state, file, place.as_ref())?;
+            let mut files = sealed.files.to_vec();
+            let back = without_content(&mut files[index]);
+            let left = Some(files[index].clone()).filter(|delta| !delta.is_empty());
+            if left.is_none() {
+                files.remove(index);
+            }
+            let before = state.pending.files.get(&file).cloned();
+            state.sealed = Some(Sealed { files: Arc::new(files), ..sealed.clone() });
+            if let Some(content) = state.pending.files.get_mut(&file).filter(|delta| delta.content.is_some()) {
+                // What was written on top replaces what comes back, as it replaced what was lost.
+                content.replaced.extend(back.iter().copied());
+                content.replaced.sort_unstable();
+                content.replaced.dedup();
+            }
+            let live = match self.live_anew(state) {
+                Ok(live) => live,
+                Err(error) => {
+                    state.sealed = Some(sealed);
+                    state.pending.files.extend(before.map(|delta| (file, delta)));
+                    return Err(error);
+                }
+            };
+            state.put_live(live);
+            let mut unit = vec![Write::Pending {
+                generation: sealed.generation,
+                file,
+                delta: left.as_ref().map(encode_file_delta),
+            }];
+            if let Some(delta) = state.pending.files.get(&file) {
+                let delta = Some(encode_file_delta(delta));
+                unit.push(Write::Pending { generation: state.generation, file, delta });
+            }
+            // Nothing lies under what was written on top any more.
+            let above = state
+                .bases
+                .range_mut((file, 0)..=(file, u64::MAX))
+                .filter(|(_, below)| Some(&**below) == lost.as_ref());
+            above.for_each(|(_, below)| *below = Content::empty());
+            state.bases.remove(&(file, generation));
+            let (rows, ending) = self.layers.removal(file, generation)?;
+            unit.extend(rows);
+            unit.push(self.local_row(state, file));
+            let ticket = self.ledger.submit(unit);
+            self.layers.drop_file(ending, ticket)?;
+            let bindings: Vec<_> = place.map(|place| (place.parent, place.name)).into_iter().collect();
+            let directories = bindings.iter().map(|(directory, _)| *directory).collect();
+            (path, Change { bindings, files: vec![file], directories, ..Change::default() })
+        };
+        change.tidy();
+        self.announce(&change);
+        Ok(Some(path))
+    }
+
+    /// The live rows by definition: what is sealed and what is pending on top of what is committed.
+    fn live_anew(&self, state: &State) -> Result<RowChanges, VolumeError> {
+        let mut built = Built {
+            root: state.root,
+            base: RowChanges::new(),
+            live: RowChanges::clone(&state.base),
+            digest: state.digest,
+            heads: state.heads.clone(),
+        };
+        built.overlay(&self.nodes, state)?;
+        Ok(built.live)
+    }
+
+    fn path_of(&self, state: &State, file: FileId, place: Option<&Place>) -> Result<String, VolumeError> {
+        let rows = state.live_rows(&self.nodes);
+        let Some(place) = place else { return Ok(format!("file {:x}", file.0)) };
+        let mut path = place.name.display().to_string();
+        let mut at = place.parent;
+        for _ in 0..DEPTH_MAX {
+            let Some(place) = render::place(&rows, at)? else { break };
+            path = format!("{}/{path}", place.name.display());
+            at = place.parent;
+        }
+        Ok(path)
+    }
+}
+
+/// Takes the content out of a change; the versions that are not replaced any more.
+fn without_content(delta: &mut FileDelta) -> Vec<(Register, Version)> {
+    let (back, replaced) = delta.replaced.iter().copied().partition(|(register, _)| *register == Register::Content);
+    delta.replaced = replaced;
+    let back: Vec<(Register, Version)> = back;
+    if !back.is_empty() {
+        delta.content = None;
+    } else if let Some(content) = delta.content.as_mut() {
+        content.value = Some(Content::empty());
+    }
+    back
+}

@@ -1,0 +1,86 @@
+//! Atomic saves keep identity: what this device keeps by file id goes with the id.
+
+use super::change::Change;
+use super::edit::ORPHAN_GENERATION;
+use super::state::State;
+use super::{Volume, VolumeError};
+use crate::ledger::Write;
+use crate::pins::Pin;
+use ouro_core::content::Content;
+use ouro_core::edit::Succession;
+use ouro_core::id::FileId;
+
+/// Ids of files that were born and got another id, as they are remembered for whoever is just about to open one.
+const RETIRED_MAX: usize = 4_096;
+
+impl Volume {
+    /// Gives every file that was saved by way of a new one its old id back ([`ouro_core::edit::Edit::keep_identities`]), and returns what
+    /// others hear of that. Called right before sealing. A save of which anybody has the old or the new file open keeps the new id for
+    /// good: a program must never find itself with a file that has gone.
+    pub(super) fn keep_identities(&self, state: &mut State) -> Result<Change, VolumeError> {
+        let (successions, edited, mut unit) = self.operate(state, &mut |state, edit| {
+            let closed = |s: &Succession| !state.open.contains_key(&s.born) && !state.open.contains_key(&s.old);
+            edit.keep_identities(&state.base_rows(&self.nodes), &closed)
+        })?;
+        if successions.is_empty() {
+            return Ok(Change::default());
+        }
+        let listings = edited.listings.clone();
+        let mut derived = self.derived_names(state, &listings)?;
+        for succession in &successions {
+            self.succeed(state, succession, &mut unit);
+        }
+        self.take_effect(state, edited, unit)?;
+        let mut change = Change::default();
+        for Succession { born, old } in successions {
+            change.files.extend([born, old]);
+            let delta = state.pending.files.get(&old);
+            let places = delta.iter().flat_map(|d| d.placements.iter().map(|p| &p.place).chain(&d.hint));
+            change.renumbered.extend(places.map(|place| (place.parent, place.name.clone())));
+        }
+        // Something from afar may have been shown beside the new file, and is another content of the old one now.
+        derived.extend(self.derived_names(state, &listings).unwrap_or_default());
+        if !derived.is_empty() {
+            change.bindings = derived;
+            change.directories = listings;
+        }
+        Ok(change)
+    }
+
+    /// What was kept for the file as it was born is the old one's from now on. Its bytes are not moved.
+    fn succeed(&self, state: &mut State, succession: &Succession, unit: &mut Vec<Write>) {
+        let Succession { born, old } = *succession;
+        if let Some(generation) = state.writable.remove(&born) {
+            state.writable.insert(old, generation);
+        }
+        let layers: Vec<(u64, Content)> = state
+            .bases
+            .range((born, 0)..(born, ORPHAN_GENERATION))
+            .map(|((_, generation), below)| (*generation, below.clone()))
+            .collect();
+        for (generation, below) in layers {
+            state.bases.remove(&(born, generation));
+            state.bases.insert((old, generation), below);
+            self.layers.bear(old, generation, born);
+        }
+        state.hot.remove(&born);
+        match state.owners.remove(&born) {
+            Some(owner) => state.owners.insert(old, owner),
+            None => state.owners.remove(&old),
+        };
+        let pin = self.pins.own(born);
+        if pin != Pin::Auto {
+            unit.extend([self.pins.set(born, Pin::Auto), self.pins.set(old, pin)]);
+        }
+        unit.extend([self.local_row(state, born), self.local_row(state, old)]);
+        self.retire(state, born);
+    }
+
+    fn retire(&self, state: &mut State, born: FileId) {
+        state.retired.insert(born);
+        if state.retired.len() > RETIRED_MAX {
+            // Ids are given out in order: the least is the oldest.
+            state.retired.pop_first();
+        }
+    }
+}
