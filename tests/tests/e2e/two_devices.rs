@@ -1,7 +1,7 @@
 //! What one device puts into a box is on the other, byte by byte, on every kind of storage.
 
 use ouro_tests::{
-    Device, Place, SOON, assert_same, is_long, plant_odd, plant_real, survey, until, without_directory_times,
+    Device, EVER, Place, SOON, assert_same, is_long, plant_odd, plant_real, survey, until, without_directory_times,
 };
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -69,6 +69,28 @@ fn a_tree_travels_and_changes_come_back(place: &Place) {
     assert_eq!(report["problems"].as_array().map(Vec::len), Some(0), "{report}");
     b.umount();
     a.umount();
+}
+
+#[test]
+fn what_is_appended_to_a_file_that_stays_open_travels_without_any_other_change() {
+    if !Device::can_mount() {
+        return;
+    }
+    let place = Place::folder();
+    let (a, b) = (Device::new("anna"), Device::new("berta"));
+    a.init(&place);
+    a.mount();
+    let mut log = fs::File::create(a.at("log")).expect("made");
+    a.wait();
+    b.join(&place);
+    b.mount();
+    let mut expected = Vec::new();
+    for line in [&b"one\n"[..], b"two\n", b"three\n"] {
+        log.write_all(line).expect("written");
+        expected.extend_from_slice(line);
+        // Longer than the pauses between two commits and two looks: the next line finds a device at rest.
+        until(EVER, "B shows the line", || fs::read(b.at("log")).is_ok_and(|bytes| bytes == expected));
+    }
 }
 
 #[test]

@@ -101,7 +101,24 @@ impl Volume {
         change: impl FnOnce(&Volume, u64, u64) -> Result<u64, VolumeError>,
     ) -> Result<(), VolumeError> {
         let mut state = self.state.write();
-        let state = &mut *state;
+        let had_sealable = state.has_sealable();
+        let written = self.change_bytes_locked(&mut state, file, at, change);
+        let has_sealable = state.has_sealable();
+        drop(state);
+        // The first write after a commit into a file that stayed open: nothing else would tell that there is something to commit.
+        if has_sealable && !had_sealable {
+            self.signal_pending();
+        }
+        written
+    }
+
+    fn change_bytes_locked(
+        &self,
+        state: &mut State,
+        file: FileId,
+        at: &Place,
+        change: impl FnOnce(&Volume, u64, u64) -> Result<u64, VolumeError>,
+    ) -> Result<(), VolumeError> {
         self.check_writable(state)?;
         let now = self.now_ns();
         match self.begin_writing(state, file, at)? {
@@ -388,9 +405,13 @@ impl Volume {
     /// # Errors
     /// A failing disk or journal.
     pub fn tick(&self) -> Result<(), VolumeError> {
-        {
+        let has_sealable = {
             let mut state = self.state.write();
             self.settle_hot(&mut state)?;
+            state.has_sealable()
+        };
+        if has_sealable {
+            self.signal_pending();
         }
         // What is lost of it costs downloads only: no reason to stop.
         if let Err(error) = self.blobs.flush() {

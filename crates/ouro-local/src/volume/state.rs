@@ -101,6 +101,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Whether something changed that is not ignored.
+    pub(crate) fn has_sealable(&self) -> bool {
+        self.pending.files.len() > self.staying.len()
+    }
+
     /// The file to which a content was written that is not published yet: a copy that is shown of what is on its way, because somebody
     /// else's content came in before it, has the bytes of the file that was sealed.
     pub(crate) fn written_to(&self, file: FileId, layer: u64) -> FileId {
