@@ -3,12 +3,17 @@
 use ouro_tests::{Device, EVER, Place, assert_same, survey, until, without_directory_times};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 
-/// The contents of all files in a directory.
+/// The contents of all files in a directory, without those that vanish between the listing and the look.
 fn contents(folder: &Path) -> BTreeSet<Vec<u8>> {
     let entries = fs::read_dir(folder).expect("listed");
-    entries.map(|entry| fs::read(entry.expect("listed").path()).expect("read")).collect()
+    let read = |entry: io::Result<fs::DirEntry>| match fs::read(entry.expect("listed").path()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        read => Some(read.expect("read")),
+    };
+    entries.filter_map(read).collect()
 }
 
 fn set(contents: &[&[u8]]) -> BTreeSet<Vec<u8>> {

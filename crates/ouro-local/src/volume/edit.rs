@@ -20,7 +20,7 @@ pub(crate) const ORPHAN_GENERATION: u64 = u64::MAX;
 /// File id counters reserved in the ledger at a time.
 const COUNTERS_RESERVED: u32 = 4096;
 
-/// A file that was unlinked while somebody has it open: it lives until it is closed.
+/// A file that was unlinked, here or elsewhere, while somebody has it open: it lives until it is closed.
 #[derive(Clone, Debug)]
 pub struct Orphan {
     /// Its record when its last name went.
@@ -170,7 +170,7 @@ impl Volume {
     }
 
     /// A file of which only rows vanish has lost its last name: if it is open, it lives on as an orphan.
-    fn adopt_orphans(&self, state: &mut State, changes: &RowChanges) {
+    pub(crate) fn adopt_orphans(&self, state: &mut State, changes: &RowChanges) {
         let mut alive: BTreeMap<FileId, bool> = BTreeMap::new();
         for (key, row) in changes {
             *alive.entry(key.file).or_default() |= row.is_some();

@@ -132,6 +132,7 @@ impl Volume {
                 apply::apply(&state.live_rows(&self.nodes), &commit.delta, version)?
             };
             let before = self.derived_names(state, &live.listings)?;
+            let copies = self.open_copies(state, &live.listings)?;
             let change = {
                 let rows = state.live_rows(&self.nodes);
                 let mut failed = None;
@@ -147,10 +148,12 @@ impl Volume {
                 change
             };
             self.end_revived_orphans(state, &live.changes)?;
+            self.adopt_orphans(state, &live.changes);
             self.ledger.submit(vec![encode::commit(commit)]);
             Arc::make_mut(&mut state.base).extend(base.changes);
             state.digest = state.digest.plus(base.digest);
             state.lay(live.changes);
+            self.adopt_copies(state, copies);
             state.heads.insert(commit.device, Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc });
             state.count(commit);
             state.announced.extend(commit.checkpoint.clone());
@@ -277,8 +280,7 @@ impl Volume {
 
     /// Whether a seal would have something to take: something changed that is not ignored.
     pub fn has_sealable(&self) -> bool {
-        let state = self.state.read();
-        state.pending.files.len() > state.staying.len()
+        self.state.read().has_sealable()
     }
 
     /// The root of the newest checkpoint's tree.

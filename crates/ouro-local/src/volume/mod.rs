@@ -11,6 +11,7 @@ mod adopt;
 mod audit;
 mod change;
 mod contents;
+mod copies;
 mod edit;
 mod encode;
 mod history;

@@ -2,12 +2,13 @@
 
 use crate::support::{ProcessTable, READ, ROOT, WRITE, World, copy_folder, errno, load, made, name, wait};
 use ouro_core::content::Content;
-use ouro_core::delta::{AddedContent, AddedPlacement, Register};
-use ouro_core::id::{DeviceNo, FileId};
+use ouro_core::delta::{AddedContent, AddedPlacement, FileDelta, Register};
+use ouro_core::id::{DeviceNo, FileId, Version};
 use ouro_core::state::{Kind, Place};
 use ouro_vfs::{Caller, Errno, FetchError, Mounted, NodeNo, RenameHow, Stop, Vfs, VfsOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const MIB: usize = 1 << 20;
 
@@ -168,31 +169,102 @@ fn the_kernel_hears_exactly_what_changed_behind_its_back() {
     );
 }
 
-#[test]
-fn edits_of_two_devices_are_both_there_under_two_names() {
-    let world = World::new();
+/// Lets this device and another one edit `a.txt`, and returns its living contents and its node.
+fn conflict(world: &World) -> (Vec<(Content, Version)>, NodeNo) {
+    let seen = || {
+        let view = world.volume.view();
+        ouro_core::render::lookup(&view, &view, &[FileId::ROOT], &name("a.txt")).unwrap().unwrap()
+    };
     world.volume.name_device(DeviceNo(9), "laptop".into());
     world.learn(1, vec![made(16, Kind::File, FileId::ROOT, "a.txt", Some(Content::Inline(b"old"[..].into())))]);
     let node = world.node("a.txt");
-    let version = {
-        let view = world.volume.view();
-        let seen = ouro_core::render::lookup(&view, &view, &[FileId::ROOT], &name("a.txt")).unwrap().unwrap();
-        seen.file().contents[0].version
-    };
+    let version = seen().file().contents[0].version;
     let handle = world.vfs.open(&ROOT, node, WRITE).unwrap();
     world.vfs.write(&ROOT, node, handle, 0, b"mine").unwrap();
     world.vfs.release(node, handle);
+    world.publish();
     let mut theirs = made(16, Kind::File, FileId::ROOT, "a.txt", None);
     let at = theirs.placements.remove(0).place;
     theirs.hint = Some(at.clone());
     theirs.content = Some(AddedContent { value: Some(Content::Inline(b"theirs"[..].into())), at, by_rule: false });
     theirs.replaced = vec![(Register::Content, version), (Register::Attributes, version)];
     world.learn(2, vec![theirs]);
+    let contents = &seen().file().contents.clone();
+    (contents.iter().map(|c| (c.value.clone().unwrap(), c.version)).collect(), node)
+}
+
+#[test]
+fn edits_of_two_devices_are_both_there_under_two_names() {
+    let world = World::new();
+    conflict(&world);
     let names = world.names(NodeNo::ROOT);
     assert_eq!(names.len(), 2, "{names:?}");
     let mut contents: Vec<Vec<u8>> = names.iter().map(|n| world.read_file(world.node(n))).collect();
     contents.sort();
     assert_eq!(contents, [b"mine".to_vec(), b"theirs".to_vec()]);
+}
+
+#[test]
+fn what_is_written_into_a_file_that_stayed_open_since_the_last_commit_asks_for_the_next_one() {
+    let world = World::new();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let asking = asked.clone();
+    world.volume.on_pending(Box::new(move || {
+        asking.fetch_add(1, Ordering::Relaxed);
+    }));
+    let (stat, handle) = world.vfs.create(&ROOT, NodeNo::ROOT, b"log", 0o644, WRITE, false).unwrap();
+    for line in 0..3 {
+        asked.store(0, Ordering::Relaxed);
+        world.vfs.write(&ROOT, stat.node, handle, line * 5, b"line\n").unwrap();
+        assert!(line == 0 || asked.load(Ordering::Relaxed) == 1, "line {line} is not asked to be committed");
+        assert!(world.publish());
+        assert!(!world.volume.has_sealable());
+    }
+}
+
+#[test]
+fn what_another_device_deletes_lives_on_for_who_has_it_open() {
+    let (world, node, bytes) = online();
+    let handle = world.vfs.open(&ROOT, node, READ).unwrap();
+    let version = {
+        let view = world.volume.view();
+        let seen = ouro_core::render::lookup(&view, &view, &[FileId::ROOT], &name("big")).unwrap().unwrap();
+        seen.file().contents[0].version
+    };
+    let place = Place { parent: FileId::ROOT, name: name("big") };
+    let mut gone = FileDelta::new(FileId::new(DeviceNo(9), 16), Kind::File, Some(place));
+    let registers = [Register::Placement { slot: 0 }, Register::Content, Register::Attributes];
+    gone.replaced = registers.map(|register| (register, version)).to_vec();
+    world.learn(2, vec![gone]);
+    assert_eq!(errno(world.find("big")), Errno::NoEntry);
+    assert_eq!(wait(|| world.vfs.read(&ROOT, node, handle, 0, 16 << 20)).unwrap(), bytes);
+    let stat = world.vfs.getattr(node, Some(handle)).unwrap();
+    assert_eq!((stat.size, stat.links), (8 << 20, 0));
+    world.vfs.release(node, handle);
+    assert_eq!(errno(world.vfs.getattr(node, None)), Errno::Stale);
+}
+
+#[test]
+fn a_conflict_copy_that_another_device_deletes_lives_on_for_who_has_it_open() {
+    let world = World::new();
+    let (version, node) = conflict(&world);
+    let names = world.names(NodeNo::ROOT);
+    assert_eq!(names.len(), 2, "{names:?}");
+    let copy = world.node(names.iter().find(|name| name.contains("conflict")).unwrap());
+    let bytes = world.read_file(copy);
+    let handle = world.vfs.open(&ROOT, copy, READ).unwrap();
+    let content = Content::Inline(bytes.as_slice().into());
+    let lost = version.into_iter().find(|(value, _)| *value == content).unwrap().1;
+    let place = Place { parent: FileId::ROOT, name: name("a.txt") };
+    let mut settled = FileDelta::new(FileId::new(DeviceNo(9), 16), Kind::File, Some(place));
+    settled.replaced = vec![(Register::Content, lost)];
+    world.learn(3, vec![settled]);
+    assert_eq!(world.names(NodeNo::ROOT), ["a.txt"]);
+    assert_eq!(world.vfs.read(&ROOT, copy, handle, 0, 100).unwrap(), bytes);
+    assert_eq!(world.vfs.getattr(copy, Some(handle)).unwrap().size, bytes.len() as u64);
+    world.vfs.release(copy, handle);
+    assert_eq!(errno(world.vfs.getattr(copy, None)), Errno::Stale);
+    assert_ne!(world.read_file(node), bytes);
 }
 
 #[test]
