@@ -56,6 +56,10 @@ impl Volume {
     pub fn write(&self, file: FileId, at: &Place, offset: u64, data: &[u8]) -> Result<(), VolumeError> {
         let end =
             offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES_MAX).ok_or(VolumeError::TooBig)?;
+        if data.is_empty() {
+            // Nothing is written, so a file that ends before `offset` does not grow (write(2)).
+            return Ok(());
+        }
         self.change_bytes(file, at, |volume, generation, size| {
             volume.layers.write(file, generation, offset, data)?;
             Ok(size.max(end))

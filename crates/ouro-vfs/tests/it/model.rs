@@ -143,10 +143,12 @@ impl Run {
             Op::Rename { at, name, to, to_name, how } => self.rename(at, name, to, to_name, how),
             Op::Publish => {
                 self.world().publish();
+                self.look_again(0, NodeNo::ROOT);
                 (Ok(()), Ok(()))
             }
             Op::Seal => {
                 self.world().volume.seal().unwrap();
+                self.look_again(0, NodeNo::ROOT);
                 (Ok(()), Ok(()))
             }
             Op::Restart => {
@@ -340,6 +342,20 @@ impl Run {
         self.model.inodes[d].children.remove(&name);
         self.model.inodes[t].children.insert(to_name, source);
         Ok(())
+    }
+
+    /// Notes the numbers below a directory anew, as the kernel does when it is told of changes: a file that was saved by way of a new one
+    /// has its old number again once it is sealed.
+    fn look_again(&mut self, directory: usize, node: NodeNo) {
+        self.model.inodes[directory].node = node;
+        for (name, inode) in self.model.inodes[directory].children.clone() {
+            let stat = self.world().vfs.lookup(&ROOT, node, &text(name)).unwrap();
+            if stat.kind == Kind::Directory {
+                self.look_again(inode, stat.node);
+            } else {
+                self.model.inodes[inode].node = stat.node;
+            }
+        }
     }
 
     /// Compares everything below a directory, and notes the numbers anew.

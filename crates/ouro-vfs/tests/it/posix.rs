@@ -352,6 +352,14 @@ fn modes_are_checked_for_who_is_not_root() {
 }
 
 #[test]
+fn a_write_of_nothing_behind_the_end_makes_no_file_longer() {
+    let world = World::new();
+    let (stat, handle) = world.vfs.create(&ROOT, NodeNo::ROOT, b"f", 0o644, WRITE, true).unwrap();
+    world.vfs.write(&ROOT, stat.node, handle, 7, b"").unwrap();
+    assert_eq!(world.vfs.getattr(stat.node, Some(handle)).unwrap().size, 0);
+}
+
+#[test]
 fn a_program_runs_for_who_may_run_it_also_without_the_right_to_read_it() {
     let world = World::new();
     let vfs = &world.vfs;
