@@ -7,10 +7,12 @@
 mod act;
 mod draft;
 mod identity;
+mod resolve;
 mod sealing;
 mod settle;
 
 pub use identity::Succession;
+pub use resolve::Keep;
 pub use sealing::hlc_floor;
 
 use crate::content::Content;

@@ -8,14 +8,18 @@
 pub(crate) mod derived;
 pub(crate) mod group;
 mod seen;
+mod survey;
 
 pub use crate::sibling::copy_id;
 pub use seen::{Seen, What};
+pub use survey::{Suspects, copied_from, suspects};
 
+use crate::content::Content;
 use crate::id::{DeviceNo, FileId, Version};
 use crate::layout::header;
 use crate::name::Name;
 use crate::row::{Key, Missing, Row, Rows};
+use crate::sibling;
 use crate::state::Place;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -53,6 +57,19 @@ pub struct Conflict {
     pub version: Version,
     /// Whether it is another content of the file that won, rather than another file.
     pub is_copy: bool,
+    /// Its content.
+    pub content: Option<Content>,
+}
+
+/// What stands at a name that several things claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contest {
+    /// What keeps the name.
+    pub winner: Seen,
+    /// The version by which it does.
+    pub version: Version,
+    /// All others.
+    pub losers: Vec<Conflict>,
 }
 
 /// Finds a name in a directory.
@@ -214,6 +231,25 @@ pub fn place(rows: &dyn Rows, directory: FileId) -> Result<Option<Place>, Missin
     Ok(header(rows, directory)?.map(|h| h.shown))
 }
 
+/// The path of a place from the root, by where directories are shown. A directory that is not known any more, or one of a chain that does
+/// not end, is left out with all above it.
+///
+/// # Errors
+/// [`Missing`] if a node is not on this device.
+pub fn path(rows: &dyn Rows, at: &Place) -> Result<Vec<Name>, Missing> {
+    /// Deeper than any path that a kernel would take.
+    const DEPTH_MAX: usize = 4_096;
+    let mut names = vec![at.name.clone()];
+    let mut directory = at.parent;
+    while directory != FileId::ROOT && names.len() < DEPTH_MAX {
+        let Some(shown) = place(rows, directory)? else { break };
+        names.push(shown.name);
+        directory = shown.parent;
+    }
+    names.reverse();
+    Ok(names)
+}
+
 /// The conflicts shown directly in a directory, and those kept out of sight there, in order of their natural names.
 ///
 /// Reads the whole directory.
@@ -228,25 +264,77 @@ pub fn conflicts(rows: &dyn Rows, devices: &dyn Devices, directory: &[FileId]) -
         let (names, more) = read_names(rows, directory, after.as_ref(), NAMES_PER_READ)?;
         for (name, at) in names {
             let group = Group::of(rows, &name, at)?;
-            if group.has_conflict() {
-                let losers = if is_quiet(rows, directory, &name)? {
-                    group.losers(devices)
-                } else {
-                    let derived = StemView::read(rows, devices, directory, &Stem::of(&name))?.derived;
-                    derived.into_iter().filter(|n| n.natural == name).collect()
-                };
-                found.extend(losers.into_iter().map(|n| Conflict {
-                    natural: n.natural,
-                    shown: Some(n.name).filter(|name| !name.is_empty()),
-                    id: n.id,
-                    version: n.version,
-                    is_copy: matches!(n.what, Derived::Copy { .. }),
-                }));
-            }
+            found.extend(conflicts_in(rows, devices, directory, &group)?);
             after = Some(name);
         }
         if !more {
             return Ok(found);
         }
     }
+}
+
+/// The conflicts at one natural name of a directory.
+///
+/// # Errors
+/// [`Missing`] if a node is not on this device.
+pub fn conflicts_at(
+    rows: &dyn Rows,
+    devices: &dyn Devices,
+    directory: &[FileId],
+    name: &Name,
+) -> Result<Vec<Conflict>, Missing> {
+    conflicts_in(rows, devices, directory, &Group::read(rows, directory, name)?)
+}
+
+/// What stands at a natural name of a directory, if there is a conflict.
+///
+/// # Errors
+/// [`Missing`] if a node is not on this device.
+pub fn contest(
+    rows: &dyn Rows,
+    devices: &dyn Devices,
+    directory: &[FileId],
+    name: &Name,
+) -> Result<Option<Contest>, Missing> {
+    let group = Group::read(rows, directory, name)?;
+    let losers = conflicts_in(rows, devices, directory, &group)?;
+    let Some(winner) = group.natural().filter(|_| !losers.is_empty()) else { return Ok(None) };
+    let copies = losers.iter().any(|loser| loser.is_copy);
+    let version = match (&winner.what, group.entries.first()) {
+        (What::File { .. }, Some(first)) => match sibling::winner(&first.file) {
+            Some(content) if copies => content.version,
+            _ => first.version,
+        },
+        _ => sibling::pick(winner.file().placements.iter()).map_or(Version::PENDING, |p| p.version),
+    };
+    Ok(Some(Contest { winner, version, losers }))
+}
+
+fn conflicts_in(
+    rows: &dyn Rows,
+    devices: &dyn Devices,
+    directory: &[FileId],
+    group: &Group,
+) -> Result<Vec<Conflict>, Missing> {
+    if !group.has_conflict() {
+        return Ok(vec![]);
+    }
+    let losers = if is_quiet(rows, directory, &group.name)? {
+        group.losers(devices)
+    } else {
+        let derived = StemView::read(rows, devices, directory, &Stem::of(&group.name))?.derived;
+        derived.into_iter().filter(|n| n.natural == group.name).collect()
+    };
+    let told = losers.into_iter().map(|n| Conflict {
+        natural: n.natural,
+        shown: Some(n.name).filter(|name| !name.is_empty()),
+        id: n.id,
+        version: n.version,
+        is_copy: matches!(n.what, Derived::Copy { .. }),
+        content: match &n.what {
+            Derived::Copy { content, .. } => Some(content.clone()),
+            Derived::Entry(at) => sibling::winner(&group.entries[*at].file).and_then(|w| w.value.clone()),
+        },
+    });
+    Ok(told.collect())
 }

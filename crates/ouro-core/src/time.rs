@@ -28,6 +28,23 @@ pub fn civil(days: i64) -> (i64, u32, u32) {
     (year_of_era + era * 400 + i64::from(month <= 2), month as u32, day as u32)
 }
 
+/// Days from 1970 to a day of the Gregorian calendar from 1970 to 9999: the other way round than [`civil`]. `None` if there is no such day.
+pub fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let shifted_year = year - u64::from(month <= 2);
+    let shifted = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted + 2) / 5 + day - 1;
+    let (era, year_of_era) = (shifted_year / 400, shifted_year % 400);
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    // The 30th of February would be a day of March.
+    let (found_year, found_month, found_day) = civil(days.cast_signed());
+    let same = (found_year.cast_unsigned(), u64::from(found_month), u64::from(found_day)) == (year, month, day);
+    same.then_some(days)
+}
+
 /// Milliseconds since 1970 as RFC 3339 in UTC: `2026-11-22T14:30:05Z`.
 pub fn rfc3339(millis: u64) -> String {
     let seconds = millis / 1_000;

@@ -94,6 +94,19 @@ pub fn encode_file_delta(file: &FileDelta) -> Vec<u8> {
     to.finish(&[FORMAT])
 }
 
+/// How many files a delta names, without decoding them.
+///
+/// # Errors
+/// [`DecodeError`] if it does not even begin like what [`encode_delta`] wrote.
+pub fn count_delta_files(bytes: &[u8]) -> Result<usize, DecodeError> {
+    let (logical, locators) = split(bytes)?;
+    let mut input = Reader::new(logical);
+    if input.u8()? != FORMAT {
+        return invalid("format of a delta");
+    }
+    Decoder::new(input, locators)?.input.count(FILE_BYTES_MIN)
+}
+
 /// Decodes what [`encode_file_delta`] wrote.
 ///
 /// # Errors

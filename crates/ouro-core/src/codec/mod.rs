@@ -31,7 +31,7 @@ mod versions;
 
 pub use block_list::{decode_block_list, encode_block_list};
 pub use bytes::{Reader, Writer};
-pub use delta::{decode_delta, decode_file_delta, encode_delta, encode_file_delta};
+pub use delta::{count_delta_files, decode_delta, decode_file_delta, encode_delta, encode_file_delta};
 pub use error::DecodeError;
 pub use file::{decode_row, encode_row};
 pub use locators::{read_locator, write_locator};

@@ -5,4 +5,5 @@ mod cost;
 mod device;
 mod oracle;
 mod random;
+mod resolve;
 mod table;

@@ -8,17 +8,17 @@ use ouro_core::render::{self, What};
 use std::collections::BTreeMap;
 
 /// 2026-11-22 14.30 UTC.
-const MILLIS: u64 = 1_795_357_800_000;
+pub(crate) const MILLIS: u64 = 1_795_357_800_000;
 
 /// Two devices that know the same.
-struct Two {
-    a: Device,
-    b: Device,
+pub(crate) struct Two {
+    pub(crate) a: Device,
+    pub(crate) b: Device,
 }
 
 impl Two {
     /// Both know what the first one makes: paths with contents, directories without.
-    fn with(entries: &[(&str, Option<&str>)]) -> Two {
+    pub(crate) fn with(entries: &[(&str, Option<&str>)]) -> Two {
         let mut two = Two { a: Device::new(1), b: Device::new(2) };
         for (path, content) in entries {
             two.a.make(path, *content);
@@ -28,7 +28,7 @@ impl Two {
     }
 
     /// Both seal, the second one later, and learn of each other.
-    fn exchange(&mut self) {
+    pub(crate) fn exchange(&mut self) {
         let (from_a, from_b) = (self.a.seal(MILLIS), self.b.seal(MILLIS + 60_000));
         let learn = |device: &mut Device, commit: &Option<Commit>| {
             if let Some(commit) = commit {
@@ -44,7 +44,7 @@ impl Two {
     }
 
     /// What both show.
-    fn shows(&self, expected: &[(&str, Option<&str>)]) {
+    pub(crate) fn shows(&self, expected: &[(&str, Option<&str>)]) {
         let mut paths = self.a.paths();
         paths.remove("");
         let expected: BTreeMap<_, _> = expected.iter().map(|(p, c)| (p.to_string(), c.map(bytes))).collect();
@@ -52,7 +52,7 @@ impl Two {
     }
 }
 
-const COPY_OF_F: &str = "/f (conflict from D1 2026-11-22 14.30)";
+pub(crate) const COPY_OF_F: &str = "/f (conflict from D1 2026-11-22 14.30)";
 
 #[test]
 fn both_changed_to_the_same_content_is_no_conflict() {
