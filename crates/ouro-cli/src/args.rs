@@ -1,6 +1,6 @@
 //! The command line: verbs, options and the texts of `--help`.
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Any storage you own, as a drive that mounts at once, works offline and remembers every state.
@@ -61,6 +61,16 @@ pub(crate) enum Verb {
     },
     /// Show what was changed, by whom and when, newest first
     Log(LogArgs),
+    /// Show what is different between two states of a box
+    Diff(DiffArgs),
+    /// Bring a file, a directory or the whole box back to what it was; what is there now stays in history
+    Restore(RestoreArgs),
+    /// Make everything changed so far a commit, under a name if you give one, and return when it is on the remote
+    Snapshot(SnapshotArgs),
+    /// List what devices changed without knowing of each other, with both sides
+    Conflicts(ConflictsArgs),
+    /// End a conflict: keep this device's version, the other's, or both as files
+    Resolve(ResolveArgs),
     /// Show requests and bytes since the engine's start, and the cost of the last commit
     Stats,
     /// Verify what the remote holds; exits with 1 if something is wrong
@@ -180,15 +190,111 @@ pub(crate) struct PinArgs {
     pub(crate) online: bool,
 }
 
+/// How the past is named, in the help of every verb that asks for it.
+const WHEN_HELP: &str = "WHEN is \"2h ago\", yesterday, now, 2026-11-22T14:30:05Z (or its date alone; UTC), a commit as \
+    `ourobox log` shows it, or a snapshot's name";
+
 /// `ourobox log`.
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
-    /// A file or directory in a mount; none: the only box
+    /// A file or directory in a mount, also one that was deleted; none: the whole box
     pub(crate) path: Option<PathBuf>,
+
+    /// Which box [default: that of the path, or the only one]
+    #[arg(long = "box", value_name = "NAME", conflicts_with = "path")]
+    pub(crate) name: Option<String>,
 
     /// Show at most so many
     #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
     pub(crate) limit: usize,
+}
+
+/// `ourobox diff`.
+#[derive(Debug, Args)]
+#[command(after_help = WHEN_HELP)]
+pub(crate) struct DiffArgs {
+    /// The earlier state
+    #[arg(value_name = "WHEN")]
+    pub(crate) from: String,
+
+    /// The later state
+    #[arg(value_name = "WHEN", default_value = "now")]
+    pub(crate) to: String,
+
+    /// Only what is at or below this path in a mount
+    pub(crate) path: Option<PathBuf>,
+
+    /// Which box [default: that of the path, or the only one]
+    #[arg(long = "box", value_name = "NAME", conflicts_with = "path")]
+    pub(crate) name: Option<String>,
+}
+
+/// `ourobox restore`.
+#[derive(Debug, Args)]
+#[command(after_help = WHEN_HELP)]
+pub(crate) struct RestoreArgs {
+    /// A path in a mount, also one where nothing is now; / for the whole box
+    pub(crate) path: PathBuf,
+
+    /// To which state
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) at: String,
+
+    /// Put copies into this directory of the same box, and leave what is there now as it is
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) to: Option<PathBuf>,
+
+    /// Which box, with / as the path [default: the only one]
+    #[arg(long = "box", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// `ourobox snapshot`.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArgs {
+    /// What to say about it; the first line is the snapshot's name, by which it is found in .snapshots on every device
+    #[arg(short, long, value_name = "MESSAGE", default_value = "")]
+    pub(crate) message: String,
+
+    /// A path in the mount of the box [default: the only box]
+    pub(crate) path: Option<PathBuf>,
+
+    /// Which box [default: that of the path, or the only one]
+    #[arg(long = "box", value_name = "NAME", conflicts_with = "path")]
+    pub(crate) name: Option<String>,
+}
+
+/// `ourobox conflicts`.
+#[derive(Debug, Args)]
+pub(crate) struct ConflictsArgs {
+    /// Only what is at or below this path in a mount
+    pub(crate) path: Option<PathBuf>,
+
+    /// Which box [default: that of the path, or the only one]
+    #[arg(long = "box", value_name = "NAME", conflicts_with = "path")]
+    pub(crate) name: Option<String>,
+}
+
+/// `ourobox resolve`.
+#[derive(Debug, Args)]
+pub(crate) struct ResolveArgs {
+    /// The file in conflict, or its copy
+    pub(crate) path: PathBuf,
+
+    /// What stays; what does not is still in history
+    #[arg(long)]
+    pub(crate) keep: KeepArg,
+}
+
+/// What of a conflict is kept.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum KeepArg {
+    /// What this device wrote
+    Mine,
+    /// What the other device wrote
+    Theirs,
+    /// Both, as two files
+    Both,
 }
 
 /// `ourobox service`.
@@ -232,6 +338,16 @@ mod tests {
             "ourobox unpin a",
             "ourobox free a b",
             "ourobox log -n 3 a",
+            "ourobox log --box b",
+            "ourobox diff 2026-11-22",
+            "ourobox diff 17.3 17.4 a --json",
+            "ourobox conflicts",
+            "ourobox conflicts a --json",
+            "ourobox resolve a --keep theirs",
+            "ourobox snapshot",
+            "ourobox restore a --at yesterday --to d",
+            "ourobox restore / --at 17.3 --box b",
+            "ourobox snapshot -m before --box b",
             "ourobox stats",
             "ourobox check --read-data",
             "ourobox devices",
@@ -251,6 +367,9 @@ mod tests {
             "ourobox wait a --all",
             "ourobox pin",
             "ourobox free",
+            "ourobox restore a",
+            "ourobox resolve a",
+            "ourobox resolve a --keep ours",
             "ourobox frobnicate",
         ] {
             let error = parse(line).expect_err(line);

@@ -1,13 +1,15 @@
 //! From a verb to an answer: by the running engine if there is one, else by an engine in this process.
 
-use crate::args::{RemoteArgs, Verb};
+use crate::args::{KeepArg, RemoteArgs, Verb};
 use crate::client::Client;
 use crate::places::Places;
 use crate::progress::Bar;
 use crate::secrets::{Purpose, credentials, passphrase};
 use crate::{host, start};
 use anyhow::{Context, Result, bail};
-use ouro_engine::api::{Failure, FailureKind, InitRequest, JoinRequest, MountRequest, PinWish, Request, Response};
+use ouro_engine::api::{
+    Failure, FailureKind, InitRequest, JoinRequest, KeepWish, MountRequest, PinWish, Request, Response,
+};
 use std::path::{Path, PathBuf};
 
 /// What a verb asks for.
@@ -58,7 +60,38 @@ pub(crate) fn request(verb: &Verb) -> Result<Request> {
         },
         Verb::Unpin { paths } => Request::Pin { paths: places_of(paths)?, pin: PinWish::Auto },
         Verb::Free { paths } => Request::Free { paths: places_of(paths)? },
-        Verb::Log(args) => Request::Log { path: args.path.as_deref().map(place).transpose()?, limit: args.limit },
+        Verb::Log(args) => {
+            let path = args.path.as_deref().map(place).transpose()?;
+            Request::Log { path, name: args.name.clone(), limit: args.limit }
+        }
+        Verb::Diff(args) => Request::Diff {
+            from: args.from.clone(),
+            to: args.to.clone(),
+            path: args.path.as_deref().map(place).transpose()?,
+            name: args.name.clone(),
+        },
+        Verb::Restore(args) => Request::Restore {
+            path: if args.path == Path::new("/") { None } else { Some(place(&args.path)?) },
+            at: args.at.clone(),
+            to: args.to.as_deref().map(place).transpose()?,
+            name: args.name.clone(),
+        },
+        Verb::Conflicts(args) => {
+            Request::Conflicts { path: args.path.as_deref().map(place).transpose()?, name: args.name.clone() }
+        }
+        Verb::Resolve(args) => Request::Resolve {
+            path: place(&args.path)?,
+            keep: match args.keep {
+                KeepArg::Mine => KeepWish::Mine,
+                KeepArg::Theirs => KeepWish::Theirs,
+                KeepArg::Both => KeepWish::Both,
+            },
+        },
+        Verb::Snapshot(args) => Request::Snapshot {
+            message: args.message.clone(),
+            path: args.path.as_deref().map(place).transpose()?,
+            name: args.name.clone(),
+        },
         Verb::Stats => Request::Stats,
         Verb::Check { read_data } => Request::Check { read_data: *read_data },
         Verb::Devices => Request::Devices,
@@ -82,11 +115,16 @@ pub(crate) fn answer(places: &Places, request: Request, bar: &Bar) -> Result<Res
         Request::Mount(_) => mount_in_background(places, request, bar),
         Request::Unmount { mountpoint } => clear_dead(mountpoint),
         Request::Stop => Ok(Response::Done),
-        Request::List { path } => Ok(not_mounted(path)),
+        Request::List { path } | Request::Resolve { path, .. } => Ok(not_mounted(path)),
         Request::Status { paths } | Request::Pin { paths, .. } | Request::Free { paths } if !paths.is_empty() => {
             Ok(not_mounted(&paths[0]))
         }
-        Request::Log { path: Some(path), .. } | Request::Wait { path: Some(path), .. } => Ok(not_mounted(path)),
+        Request::Log { path: Some(path), .. }
+        | Request::Diff { path: Some(path), .. }
+        | Request::Restore { path: Some(path), .. }
+        | Request::Conflicts { path: Some(path), .. }
+        | Request::Snapshot { path: Some(path), .. }
+        | Request::Wait { path: Some(path), .. } => Ok(not_mounted(path)),
         _ => host::answer_here(places, request, bar),
     }
 }

@@ -1,11 +1,11 @@
 //! Answers for people and for machines.
 
+mod history;
 mod table;
 mod words;
 
 use ouro_engine::api::{
-    BoxStats, BoxStatus, CheckReport, CommitCost, CommitLine, DeviceLine, EntryInfo, Joined, PathStatus, Response,
-    Status,
+    BoxStats, BoxStatus, CheckReport, CommitCost, DeviceLine, EntryInfo, Joined, PathStatus, Response, Status,
 };
 use std::fmt::Write as _;
 use table::{Table, left, right};
@@ -20,7 +20,12 @@ pub(crate) fn human(response: &Response) -> String {
         Response::Status(status) => show_status(status),
         Response::Entries { entries } => show_entries(entries),
         Response::Freed { bytes: freed, .. } => format!("{} given back.\n", bytes(*freed)),
-        Response::Log { commits } => show_log(commits),
+        Response::Log { commits, note } => history::log(commits, note.as_deref()),
+        Response::Diff { changes } => history::diff(changes),
+        Response::Conflicts { conflicts } => history::conflicts(conflicts),
+        Response::Resolved { path, keep } => history::resolved(path, *keep),
+        Response::Restored(restored) => history::restored(restored),
+        Response::Snapshot(taken) => history::snapshot(taken),
         Response::Stats { boxes } => boxes.iter().map(show_stats).collect::<Vec<_>>().join("\n"),
         Response::Checked(report) => show_check(report),
         Response::Devices { devices } => show_devices(devices),
@@ -111,23 +116,6 @@ fn show_entries(entries: &[EntryInfo]) -> String {
     if entries.is_empty() { String::new() } else { table.to_string() }
 }
 
-fn show_log(commits: &[CommitLine]) -> String {
-    if commits.is_empty() {
-        return "No changes yet.\n".to_owned();
-    }
-    let mut table = Table::new(&[left("COMMIT"), left("TIME"), left("DEVICE"), right("FILES"), left("MESSAGE")]);
-    for commit in commits {
-        table.row([
-            clean(&commit.id),
-            clean(&commit.time),
-            clean(&commit.device),
-            commit.files.to_string(),
-            clean(&commit.message),
-        ]);
-    }
-    table.to_string()
-}
-
 fn show_stats(one: &BoxStats) -> String {
     let requests = &one.requests;
     let total = requests.get + requests.put + requests.list + requests.delete + requests.head;
@@ -185,7 +173,9 @@ fn show_devices(devices: &[DeviceLine]) -> String {
     if devices.is_empty() {
         return "No devices.\n".to_owned();
     }
-    let mut table = Table::new(&[left("BOX"), left("DEVICE"), right("NUMBER"), right("COMMITS"), left("LAST COMMIT")]);
+    let columns =
+        [left("BOX"), left("DEVICE"), right("NUMBER"), right("COMMITS"), left("LAST COMMIT"), right("BEHIND THEN")];
+    let mut table = Table::new(&columns);
     for device in devices {
         let this = if device.this { " (this one)" } else { "" };
         table.row([
@@ -194,6 +184,7 @@ fn show_devices(devices: &[DeviceLine]) -> String {
             device.number.to_string(),
             device.commits.to_string(),
             device.last_commit.as_deref().map_or_else(|| "none".into(), clean),
+            device.behind.map_or_else(|| "-".to_owned(), |behind| behind.to_string()),
         ]);
     }
     table.to_string()

@@ -49,12 +49,59 @@ pub enum Request {
         /// Paths inside mounts.
         paths: Vec<PathBuf>,
     },
-    /// The newest commits of the box at a path, or of that one path.
+    /// The newest commits of a box, or those that did something to one path.
     Log {
-        /// A path inside a mount; `None` for the only box.
+        /// A path inside a mount; `None` for the whole box.
         path: Option<PathBuf>,
+        /// The box; `None` for that of the path, or the only one.
+        name: Option<String>,
         /// At most so many.
         limit: usize,
+    },
+    /// What is different between two states of a box.
+    Diff {
+        /// The earlier one: see [`ouro_core::when`].
+        from: String,
+        /// The later one.
+        to: String,
+        /// Only what is at or below this path inside a mount.
+        path: Option<PathBuf>,
+        /// The box; `None` for that of the path, or the only one.
+        name: Option<String>,
+    },
+    /// Makes everything changed so far a commit, and returns when it is on the remote.
+    Snapshot {
+        /// What the user says about it; the first line is the snapshot's name. May be empty.
+        message: String,
+        /// A path inside a mount, to tell the box.
+        path: Option<PathBuf>,
+        /// The box; `None` for that of the path, or the only one.
+        name: Option<String>,
+    },
+    /// Brings a path, or a whole box, back to what it was.
+    Restore {
+        /// A path inside a mount, also one where nothing is now; `None` for the whole box.
+        path: Option<PathBuf>,
+        /// The state: see [`ouro_core::when`].
+        at: String,
+        /// A directory of the same box into which copies are put instead.
+        to: Option<PathBuf>,
+        /// The box; `None` for that of the path, or the only one.
+        name: Option<String>,
+    },
+    /// What concurrent work left at one name.
+    Conflicts {
+        /// Only what is at or below this path inside a mount.
+        path: Option<PathBuf>,
+        /// The box; `None` for that of the path, or the only one.
+        name: Option<String>,
+    },
+    /// Ends a conflict.
+    Resolve {
+        /// Any of the paths inside a mount at which a side of it is shown.
+        path: PathBuf,
+        /// What stays.
+        keep: KeepWish,
     },
     /// Figures since start and of the last commit.
     Stats,
@@ -189,7 +236,30 @@ pub enum Response {
     Log {
         /// The commits.
         commits: Vec<CommitLine>,
+        /// Why older ones are not shown, if they should have been.
+        note: Option<String>,
     },
+    /// What is different between two states, in order of paths.
+    Diff {
+        /// The changes.
+        changes: Vec<ChangeLine>,
+    },
+    /// A commit was made on request.
+    Snapshot(SnapshotLine),
+    /// Conflicts in order of paths.
+    Conflicts {
+        /// The conflicts.
+        conflicts: Vec<ConflictLine>,
+    },
+    /// A conflict is ended.
+    Resolved {
+        /// The path that was asked about.
+        path: PathBuf,
+        /// What stayed.
+        keep: KeepWish,
+    },
+    /// Something is again what it was.
+    Restored(Restored),
     /// Figures.
     Stats {
         /// One per box.
@@ -353,14 +423,141 @@ pub struct Refused {
 pub struct CommitLine {
     /// `<device number>.<seq>`.
     pub id: String,
+    /// The same with as few digits of the device number as tell it from the others: at least four.
+    pub short: String,
     /// Name of the device.
     pub device: String,
     /// Time, RFC 3339, UTC.
     pub time: String,
     /// Files changed.
     pub files: u64,
+    /// What it did, in a few words.
+    pub what: String,
+    /// What it did to which files, the first of them: all files of the box, or those asked for.
+    pub changes: Vec<ChangeLine>,
+    /// Bytes of the contents that it brought.
+    pub bytes: u64,
     /// What the user said about it.
     pub message: String,
+    /// Its name, if it is a snapshot with one.
+    pub snapshot: Option<String>,
+}
+
+/// What was done to a file, or how it differs between two states.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChangeLine {
+    /// What: at least one, each once.
+    pub what: Vec<Deed>,
+    /// Where it stands in the box; where it stood if it is gone. Slashes between names; bytes that are no UTF-8 replaced.
+    pub path: String,
+    /// Where it stood before, if it was renamed.
+    pub from: Option<String>,
+    /// `file`, `directory`, `symlink`, …
+    pub kind: String,
+    /// Size of its content, in bytes; not for directories and what is gone.
+    pub size: Option<u64>,
+    /// Size of the content before, in bytes, where that is known.
+    pub size_before: Option<u64>,
+}
+
+/// What can be done to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deed {
+    /// It was made.
+    Created,
+    /// It was moved or got another name.
+    Renamed,
+    /// It got another content.
+    Edited,
+    /// It got a further name or lost one of several.
+    Linked,
+    /// Its mode or extended attributes were changed.
+    Attributes,
+    /// What was shown by rule was written down.
+    Settled,
+    /// It was deleted.
+    Deleted,
+}
+
+/// A commit that was made on request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotLine {
+    /// The box.
+    pub box_name: String,
+    /// The commit: `<device number>.<seq>`.
+    pub commit: String,
+    /// Its name, if it has one.
+    pub snapshot: Option<String>,
+    /// Where it can be looked at, if the box is mounted.
+    pub path: Option<PathBuf>,
+    /// Whether it was made now; else nothing had changed since that commit.
+    pub made: bool,
+    /// Why it is not on the remote yet, if it is not; it goes there by itself.
+    pub waiting: Option<String>,
+}
+
+/// Several things, or several contents of one file, at one name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConflictLine {
+    /// The box.
+    pub box_name: String,
+    /// The name in question, as a path in the box.
+    pub path: String,
+    /// `file`, `directory`, … of what keeps the name.
+    pub kind: String,
+    /// The others were written down as files of their own already.
+    pub settled: bool,
+    /// The sides; the first keeps the name.
+    pub sides: Vec<SideLine>,
+}
+
+/// One side of a conflict.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SideLine {
+    /// What `--keep mine` keeps: this device's, or what keeps the name if none is.
+    pub mine: bool,
+    /// The device that wrote it.
+    pub device: String,
+    /// When, RFC 3339, UTC; of one that was written down already to the minute.
+    pub time: String,
+    /// Size in bytes; not of a directory.
+    pub size: Option<u64>,
+    /// Where it is shown, as a path in the box; `None` if it is kept out of sight.
+    pub path: Option<String>,
+}
+
+/// What of a conflict is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepWish {
+    /// What this device wrote.
+    Mine,
+    /// What the other device wrote.
+    Theirs,
+    /// Everything, each as a file of its own.
+    Both,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Restored {
+    /// The box.
+    pub box_name: String,
+    /// Files and directories that were made.
+    pub created: u64,
+    /// Those that got their old content or attributes.
+    pub edited: u64,
+    /// Those that were moved back.
+    pub renamed: u64,
+    /// Those that were not there then, and are not there any more.
+    pub removed: u64,
+    /// The commit that holds all of it; `None` if nothing was different, or if it is still to be made: see `waiting`.
+    pub commit: Option<String>,
+    /// The commit that holds what was there before.
+    pub before: Option<String>,
+    /// Why it is not on the remote yet, if it is not; it goes there by itself.
+    pub waiting: Option<String>,
 }
 
 /// Figures of a box.
@@ -444,6 +641,8 @@ pub struct DeviceLine {
     pub this: bool,
     /// Commits known.
     pub commits: u64,
-    /// Its last commit, RFC 3339, UTC.
+    /// Its last commit, RFC 3339, UTC: when it was last heard of.
     pub last_commit: Option<String>,
+    /// Commits of others known here that it did not know when it made its last one; `None` if that is not known.
+    pub behind: Option<u64>,
 }

@@ -132,7 +132,14 @@ impl Engine {
             Request::Wait { path, timeout_seconds } => self.wait(path.as_deref(), timeout_seconds, progress),
             Request::Pin { paths, pin } => self.pin(&paths, pin, progress),
             Request::Free { paths } => self.free(&paths),
-            Request::Log { path, limit } => self.log(path.as_deref(), limit),
+            Request::Log { path, name, limit } => self.log(path.as_deref(), name.as_deref(), limit),
+            Request::Diff { from, to, path, name } => self.diff(&from, &to, path.as_deref(), name.as_deref()),
+            Request::Conflicts { path, name } => self.conflicts(path.as_deref(), name.as_deref(), progress),
+            Request::Resolve { path, keep } => self.resolve(&path, keep),
+            Request::Restore { path, at, to, name } => {
+                self.restore(path.as_deref(), &at, to.as_deref(), name.as_deref())
+            }
+            Request::Snapshot { message, path, name } => self.snapshot(message, path.as_deref(), name.as_deref()),
             Request::Stats => Ok(self.stats()),
             Request::Check { read_data } => self.check(read_data, progress),
             Request::Devices => self.devices(),

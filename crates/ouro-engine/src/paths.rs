@@ -6,16 +6,44 @@ use crate::engine::Engine;
 use ouro_core::id::FileId;
 use ouro_core::name::Name;
 use ouro_core::render::{self, Seen};
-use ouro_local::volume::{Volume, VolumeError};
+use ouro_local::volume::{Snapshot, Volume, VolumeError};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::sync::Arc;
+
+/// Looks up a name in a union of directories.
+type Look<'l> = dyn FnMut(&[FileId], &Name) -> Result<Option<Seen>, VolumeError> + 'l;
 
 /// What stands at a path.
 pub(crate) struct Found {
     pub(crate) open: Arc<OpenBox>,
     /// The directories from the root down to the parent, then the entry itself; empty for the root.
     pub(crate) seen: Vec<Seen>,
+}
+
+/// A path and what stands along it.
+pub(crate) struct Way {
+    pub(crate) open: Arc<OpenBox>,
+    /// Its names from the box's root.
+    pub(crate) names: Vec<Name>,
+    /// What stands there, as far as it exists.
+    pub(crate) seen: Vec<Seen>,
+}
+
+impl Way {
+    /// The union of directories in which the last name stands, or would, if they exist.
+    pub(crate) fn parent(&self) -> Option<Vec<FileId>> {
+        match self.names.len() {
+            0 => None,
+            1 => Some(vec![FileId::ROOT]),
+            n => self.seen.get(n - 2).map(|seen| seen.members().to_vec()),
+        }
+    }
+
+    /// What stands at the whole path.
+    pub(crate) fn entry(&self) -> Option<&Seen> {
+        if self.seen.len() == self.names.len() { self.seen.last() } else { None }
+    }
 }
 
 impl Found {
@@ -34,17 +62,56 @@ impl Found {
 impl Engine {
     /// Finds what stands at an absolute path inside a mount.
     pub(crate) fn find(&self, path: &Path) -> Result<Found, Failure> {
-        let (open, inside) = self.box_of(path)?;
-        let mut seen: Vec<Seen> = Vec::new();
-        for name in &inside {
-            let union = seen.last().map_or_else(|| vec![FileId::ROOT], |s| s.members().to_vec());
-            let entry = self.ask(&open, |volume| {
-                let view = volume.view();
-                Ok(render::lookup(&view, &view, &union, name)?)
-            })?;
-            seen.push(entry.ok_or_else(|| Failure::needs_user(format!("{} does not exist", path.display())))?);
+        let Way { open, names, seen } = self.walk(path)?;
+        if seen.len() < names.len() {
+            return Err(Failure::needs_user(format!("{} does not exist", path.display())));
         }
         Ok(Found { open, seen })
+    }
+
+    /// Walks an absolute path inside a mount as far as it exists.
+    pub(crate) fn walk(&self, path: &Path) -> Result<Way, Failure> {
+        let (open, names) = self.box_of(path)?;
+        let volume = Arc::clone(&open.volume);
+        let seen = self.walk_in(&open, &names, &mut |union, name| {
+            let view = volume.view();
+            Ok(render::lookup(&view, &view, union, name)?)
+        })?;
+        Ok(Way { open, names, seen })
+    }
+
+    /// Walks a path from the root of a box as far as it exists in a state of the past.
+    pub(crate) fn walk_past(&self, open: &OpenBox, past: &Snapshot, names: &[Name]) -> Result<Vec<Seen>, Failure> {
+        self.walk_in(open, names, &mut |union, name| Ok(render::lookup(past, past, union, name)?))
+    }
+
+    fn walk_in(&self, open: &OpenBox, names: &[Name], look: &mut Look<'_>) -> Result<Vec<Seen>, Failure> {
+        let mut seen: Vec<Seen> = Vec::new();
+        for name in names {
+            let union = seen.last().map_or_else(|| vec![FileId::ROOT], |s| s.members().to_vec());
+            match self.ask(open, |_| look(&union, name))? {
+                Some(entry) => seen.push(entry),
+                None => break,
+            }
+        }
+        Ok(seen)
+    }
+
+    /// What stands at a name now.
+    pub(crate) fn live(&self, open: &OpenBox, directory: &[FileId], name: &Name) -> Result<Option<Seen>, Failure> {
+        self.ask(open, |volume| {
+            let view = volume.view();
+            Ok(render::lookup(&view, &view, directory, name)?)
+        })
+    }
+
+    /// The box that is named, or in whose mount a path is, or the only one.
+    pub(crate) fn box_meant(&self, name: Option<&str>, path: Option<&Path>) -> Result<Arc<OpenBox>, Failure> {
+        match (name, path) {
+            (Some(name), _) => self.find_box(name),
+            (None, Some(path)) => Ok(self.box_of(path)?.0),
+            (None, None) => Ok(self.choose(&[])?.remove(0)),
+        }
     }
 
     fn box_of(&self, path: &Path) -> Result<(Arc<OpenBox>, Vec<Name>), Failure> {
@@ -89,6 +156,7 @@ impl Engine {
                 Ok(answer) => return Ok(answer),
                 Err(VolumeError::Missing(missing)) => self.block_on(open.sync.fetch_node(missing))?,
                 Err(VolumeError::Need(blobs)) => self.block_on(open.sync.fetch_blobs(blobs))?,
+                Err(VolumeError::Record { device, seq }) => self.block_on(open.sync.fetch_records(device, seq))?,
                 Err(other) => return Err(other.into()),
             }
         }

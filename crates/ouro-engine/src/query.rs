@@ -1,8 +1,8 @@
 //! Answers to what doors ask.
 
 use crate::api::{
-    BoxStats, BoxStatus, CommitCost, CommitLine, DeviceLine, EntryInfo, Failure, FailureKind, PathState, PathStatus,
-    PinWish, Progress, Refused, Requests, Response, Status, Unit,
+    BoxStats, BoxStatus, CommitCost, DeviceLine, EntryInfo, Failure, FailureKind, PathState, PathStatus, PinWish,
+    Progress, Refused, Requests, Response, Status, Unit,
 };
 use crate::boxes::OpenBox;
 use crate::engine::{Engine, OnProgress};
@@ -10,7 +10,7 @@ use crate::paths::Found;
 use futures::future::{Either, select};
 use ouro_core::content::{BlobRef, Content};
 use ouro_core::id::{FileId, Hlc};
-use ouro_core::render::{self, Devices, Page, Seen, What};
+use ouro_core::render::{self, Page, Seen, What};
 use ouro_core::state::Kind;
 use ouro_core::time::rfc3339;
 use ouro_local::pins::Pin;
@@ -80,6 +80,19 @@ impl OpenBox {
             commits: sync.commits,
             checkpoints: sync.checkpoints,
         }
+    }
+}
+
+/// What a kind of file is called in answers.
+pub(crate) fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Directory => "directory",
+        Kind::Symlink => "symlink",
+        Kind::Fifo => "fifo",
+        Kind::Socket => "socket",
+        Kind::CharDevice => "char-device",
+        Kind::BlockDevice => "block-device",
     }
 }
 
@@ -186,18 +199,9 @@ impl Engine {
             _ => PathState::Synced,
         };
         let attributes = seen.attributes();
-        let kind = match seen.kind() {
-            Kind::File => "file",
-            Kind::Directory => "directory",
-            Kind::Symlink => "symlink",
-            Kind::Fifo => "fifo",
-            Kind::Socket => "socket",
-            Kind::CharDevice => "char-device",
-            Kind::BlockDevice => "block-device",
-        };
         Ok(EntryInfo {
             name: seen.name.display(),
-            kind: kind.to_owned(),
+            kind: kind_word(seen.kind()).to_owned(),
             size: seen.content().map_or(0, Content::size),
             mtime: attributes.mtime_ns.div_euclid(1_000_000_000),
             state,
@@ -206,7 +210,7 @@ impl Engine {
     }
 
     /// Visits every entry of a directory.
-    fn each_entry(
+    pub(crate) fn each_entry(
         &self,
         open: &OpenBox,
         members: &[FileId],
@@ -376,30 +380,6 @@ impl Engine {
         Ok(Response::Freed { bytes, refused })
     }
 
-    pub(crate) fn log(&self, path: Option<&Path>, limit: usize) -> Result<Response, Failure> {
-        let (open, file) = match path {
-            Some(path) => {
-                let found = self.find(path)?;
-                let file = found.seen.last().map(|seen| seen.id);
-                (found.open, file)
-            }
-            None => (self.choose(&[])?.remove(0), None),
-        };
-        let found = self.ask(&open, |volume| volume.commits_of(file, limit))?;
-        let view = open.volume.view();
-        let commits = found
-            .into_iter()
-            .map(|c| CommitLine {
-                id: format!("{}.{}", c.device.0, c.seq.0),
-                device: view.name(c.device),
-                time: rfc3339(c.hlc.millis()),
-                files: c.files as u64,
-                message: c.message,
-            })
-            .collect();
-        Ok(Response::Log { commits })
-    }
-
     pub(crate) fn stats(&self) -> Response {
         Response::Stats { boxes: self.boxes.lock().iter().map(|b| b.stats()).collect() }
     }
@@ -410,16 +390,23 @@ impl Engine {
             let heads = open.volume.heads();
             let mut known: Vec<_> = open.sync.repo().known_devices().into_iter().map(|(no, _)| no).collect();
             known.sort();
-            let view = open.volume.view();
+            let names = open.volume.device_names();
             for number in known {
                 let head = heads.get(&number);
+                let knew = head.and_then(|head| open.volume.cut_of(number, head.seq).ok());
+                let behind = knew.map(|cut| {
+                    let missed =
+                        heads.iter().map(|(no, head)| head.seq.0 - cut.get(no).map_or(0, |k| k.seq.0.min(head.seq.0)));
+                    missed.sum()
+                });
                 devices.push(DeviceLine {
                     box_name: open.name.clone(),
-                    name: view.name(number),
+                    name: names.get(&number).cloned().unwrap_or_else(|| format!("device {}", number.0)),
                     number: number.0,
                     this: number == open.volume.device(),
                     commits: head.map_or(0, |h| h.seq.0),
                     last_commit: head.filter(|h| h.hlc > Hlc(0)).map(|h| rfc3339(h.hlc.millis())),
+                    behind: behind.filter(|_| number != open.volume.device()),
                 });
             }
         }

@@ -153,7 +153,7 @@ impl Sync {
             match self.blocking(move |sync| again(sync)).await? {
                 Err(VolumeError::Missing(missing)) => self.fetch_node(missing).await?,
                 Err(VolumeError::Need(blobs)) => self.fetch_blobs(blobs).await?,
-                Err(VolumeError::Record { device, seq }) => self.fetch_record(device, seq).await?,
+                Err(VolumeError::Record { device, seq }) => self.fetch_records(device, seq).await?,
                 Err(other) => return Err(other.into()),
                 Ok(done) => return Ok(done),
             }

@@ -21,10 +21,12 @@ mod neighbours;
 mod pull;
 mod push;
 mod schedule;
+mod snapshot;
 mod status;
 
 pub use bootstrap::learn_devices;
 pub use error::SyncError;
+pub use snapshot::{Taken, Turn};
 pub use status::{Cost, SyncStatus};
 
 use ouro_core::id::{BlobId, DeviceId, NodeId};

@@ -16,6 +16,9 @@ const READ_AHEAD: [u64; 5] = [1, 1, 4, 16, 32];
 /// Records taken from one device before the others have their turn.
 const RECORDS_AT_ONCE: usize = 256;
 
+/// Old records brought in one go.
+const RECORDS_BACK: usize = 64;
+
 /// A commit as its record says it.
 pub(crate) struct ReadCommit {
     pub(crate) commit: Commit,
@@ -220,13 +223,31 @@ impl Sync {
         Ok(Commit { device, seq, hash, hlc, parents, message, delta, checkpoint })
     }
 
-    /// Brings an old record into the journal, for a snapshot that needs it.
-    pub(crate) async fn fetch_record(self: &Arc<Self>, device: DeviceNo, seq: Seq) -> Result<(), SyncError> {
+    /// Brings an old record into the journal, and some of those before it: who asks for one usually walks back.
+    ///
+    /// # Errors
+    /// What the repository says; [`SyncError::NodeLost`] if the record is not there.
+    pub async fn fetch_records(self: &Arc<Self>, device: DeviceNo, seq: Seq) -> Result<(), SyncError> {
         if self.repo.device_id(device).is_err() {
             crate::learn_devices(&self.repo, &self.volume).await?;
         }
-        let Some(read) = self.read_commit(device, seq).await? else { return Err(SyncError::NodeLost) };
-        self.volume.remember(&read.commit);
+        let mut reads = Vec::new();
+        for seq in (1..=seq.0).rev().take(RECORDS_BACK) {
+            if self.volume.commit(device, Seq(seq)).is_ok() {
+                break;
+            }
+            let sync = Arc::clone(self);
+            reads.push(async move { sync.read_commit(device, Seq(seq)).await });
+        }
+        for (at, read) in join_all(reads).await.into_iter().enumerate() {
+            match read {
+                Ok(Some(read)) => self.volume.remember(&read.commit),
+                Ok(None) if at == 0 => return Err(SyncError::NodeLost),
+                Err(error) if at == 0 => return Err(error),
+                // It is asked for again when it is needed.
+                Ok(None) | Err(_) => break,
+            }
+        }
         Ok(())
     }
 }

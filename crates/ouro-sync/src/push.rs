@@ -52,7 +52,7 @@ impl Sync {
         let files = delta.files.len() as u64;
         self.volume.locations().insert_many(&inline)?;
         let delta = Arc::new(delta);
-        self.with_all(move |sync| sync.volume.confirm(Delta::clone(&delta), String::new())).await?;
+        self.with_all(move |sync| sync.volume.confirm(Delta::clone(&delta))).await?;
         let after = self.repo.store().usage();
         let inline_bytes: u64 = inline.iter().map(|(_, at)| u64::from(at.len)).sum();
         let cost = Cost {
@@ -111,7 +111,7 @@ impl Sync {
             parents: sealed.parents.iter().map(|(device, head)| (*device, head.seq, head.hash)).collect(),
             previous: own.map(|head| head.hash),
             hlc: sealed.version.hlc,
-            message: String::new(),
+            message: sealed.message.clone(),
             digest: sealed.digest.0,
             acknowledged: 0,
             body,

@@ -83,5 +83,104 @@ fn what_two_devices_wrote_apart_is_all_there_afterwards_on_both() {
     fs::remove_file(copy).expect("removed");
     fs::write(a.at("edited/file.txt"), "settled").expect("written");
     a.wait();
-    until(EVER, "B shows the settled file alone", || contents(&b.at("edited")) == set(&[b"settled"]));
+    // The copy may go between a listing and a reading of it.
+    until(EVER, "B shows the settled file alone", || fs::read_dir(b.at("edited")).expect("listed").count() == 1);
+    until(EVER, "with its last content", || contents(&b.at("edited")) == set(&[b"settled"]));
+}
+
+/// Both edit the same files without knowing of each other; the later one, B, keeps the names.
+fn apart(place: &Place, a: &Device, b: &Device, files: &[&str]) {
+    place.server().stop();
+    for file in files {
+        fs::write(a.at(file), format!("{file} by anna, at some length")).expect("written");
+    }
+    for file in files {
+        fs::write(b.at(file), format!("{file} by berta")).expect("written");
+    }
+    place.server().cont();
+    a.wait();
+    b.wait();
+}
+
+/// The conflicts that a device lists: path, and whether each side is its own.
+fn listed(device: &Device) -> Vec<(String, Vec<bool>)> {
+    let answer = device.json(&["conflicts"]);
+    let all = answer["conflicts"].as_array().unwrap_or_else(|| panic!("no conflicts in {answer}"));
+    let mine = |side: &serde_json::Value| side["mine"].as_bool().expect("a flag");
+    let told = |conflict: &serde_json::Value| {
+        let sides = conflict["sides"].as_array().expect("sides");
+        (conflict["path"].as_str().expect("a path").to_owned(), sides.iter().map(mine).collect())
+    };
+    all.iter().map(told).collect()
+}
+
+#[test]
+fn conflicts_are_listed_on_both_devices_and_end_as_their_user_wishes() {
+    if !Device::can_mount() {
+        return;
+    }
+    let place = Place::s3();
+    let (a, b) = (Device::new("anna"), Device::new("berta"));
+    a.init(&place);
+    a.mount();
+    fs::create_dir(a.at(".git")).expect("made");
+    let files = ["mine.txt", "theirs.txt", "both.txt", ".git/index", "later.txt"];
+    for file in files {
+        fs::write(a.at(file), "before").expect("written");
+    }
+    a.wait();
+    b.join(&place);
+    b.mount();
+    apart(&place, &a, &b, &files);
+    for device in [&a, &b] {
+        until(EVER, "every conflict is listed", || listed(device).len() == files.len());
+    }
+    let answer = a.json(&["conflicts"]);
+    let of = |path: &str| {
+        let all = answer["conflicts"].as_array().expect("a list");
+        all.iter().find(|conflict| conflict["path"] == path).unwrap_or_else(|| panic!("{path} in {answer}")).clone()
+    };
+    let git = of(".git/index");
+    assert_eq!(git["sides"][1]["path"], serde_json::Value::Null, "no copy is shown there: {git}");
+    let sides = of("mine.txt");
+    let own = sides["sides"].as_array().expect("sides").iter().find(|side| side["mine"] == true).expect("ours").clone();
+    assert_eq!((&own["device"], &own["size"]), (&"anna".into(), &32.into()), "{sides}");
+
+    let text = |path: &Path| path.to_str().expect("plain").to_owned();
+    let resolve = |device: &Device, path: &Path, keep: &str| device.ok(&["resolve", &text(path), "--keep", keep]);
+    resolve(&a, &a.at("mine.txt"), "mine");
+    resolve(&a, &a.at("theirs.txt"), "theirs");
+    let copy = fs::read_dir(a.mountpoint()).expect("listed").map(|entry| entry.expect("listed").path());
+    let copy = copy.into_iter().find(|path| text(path).contains("/both (conflict")).expect("a copy");
+    resolve(&a, &copy, "both");
+    let refused = a.ourobox(&["resolve", &text(&a.at(".git/index")), "--keep", "both"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("mine or theirs") && refused.stderr.lines().count() == 1, "{refused:?}");
+    resolve(&a, &a.at(".git/index"), "mine");
+    // The copy of this one is written down by a touch, and still known for what it is.
+    fs::rename(a.at("later.txt"), a.at("x")).expect("renamed");
+    fs::rename(a.at("x"), a.at("later.txt")).expect("renamed");
+    a.wait();
+    let left = a.json(&["conflicts"]);
+    assert_eq!((&left["conflicts"][0]["path"], &left["conflicts"][0]["settled"]), (&"later.txt".into(), &true.into()));
+    resolve(&a, &a.at("later.txt"), "mine");
+    assert_eq!(listed(&a), []);
+    a.wait();
+
+    for device in [&a, &b] {
+        let is = |path: &str, by: &str| {
+            fs::read(device.at(path)).is_ok_and(|bytes| bytes.starts_with(format!("{path} by {by}").as_bytes()))
+        };
+        until(EVER, "what was kept is seen", || {
+            is("mine.txt", "anna")
+                && is("theirs.txt", "berta")
+                && is(".git/index", "anna")
+                && is("later.txt", "anna")
+                && listed(device).is_empty()
+        });
+        let names = fs::read_dir(device.mountpoint()).expect("listed").count();
+        assert_eq!(names, 6, "four files, one copy that was kept, and the directory");
+    }
+    let refused = a.ourobox(&["resolve", &text(&a.at("mine.txt")), "--keep", "mine"]);
+    assert!(refused.stderr.contains("in no conflict"), "{refused:?}");
 }

@@ -6,6 +6,7 @@
 
 mod conflicts;
 mod crash;
+mod history;
 mod lifecycle;
 mod listing;
 mod misuse;

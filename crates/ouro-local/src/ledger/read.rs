@@ -195,6 +195,40 @@ impl Ledger {
         })
     }
 
+    /// At most `limit` records of a device from `seq` downwards, the latest first; waits for what was submitted before.
+    ///
+    /// # Errors
+    /// As [`Ledger::flush`].
+    pub fn records_down(&self, device: DeviceNo, seq: Seq, limit: usize) -> Result<Vec<RecordRow>, LedgerError> {
+        self.flush(self.last(), false)?;
+        self.query(|db| {
+            db.prepare_cached(
+                "SELECT device, seq, hlc, bytes FROM record WHERE device = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT ?3",
+            )?
+            .query_map(params![device.0, seq.0.cast_signed(), limit.cast_signed() as i64], record_row)?
+            .collect()
+        })
+    }
+
+    /// The place and time of the last record of a device that is not younger than `hlc`, and the place of the first one after it, among
+    /// those that are here; waits for what was submitted before.
+    ///
+    /// # Errors
+    /// As [`Ledger::flush`].
+    pub fn record_around(&self, device: DeviceNo, hlc: Hlc) -> Result<(Option<Seq>, Option<Seq>), LedgerError> {
+        self.flush(self.last(), false)?;
+        self.query(|db| {
+            let one = |sql: &str| -> rusqlite::Result<Option<Seq>> {
+                let found = db.prepare_cached(sql)?.query_row(params![device.0, schema::hlc_key(hlc)], |row| {
+                    Ok(row.get::<_, Option<i64>>(0)?.map(|seq| Seq(seq.cast_unsigned())))
+                });
+                found.optional().map(Option::flatten)
+            };
+            let before = one("SELECT max(seq) FROM record WHERE device = ?1 AND hlc <= ?2")?;
+            Ok((before, one("SELECT min(seq) FROM record WHERE device = ?1 AND hlc > ?2")?))
+        })
+    }
+
     /// At most `limit` records with `from <= hlc <= to`, sorted by (hlc, device, seq); waits for what was submitted before. To page on,
     /// ask again from the last hlc and skip what was seen.
     ///

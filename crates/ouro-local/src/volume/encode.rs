@@ -4,7 +4,9 @@ use super::learn::{Announced, Commit};
 use super::state::Head;
 use crate::error::LocalError;
 use crate::ledger::Write;
-use ouro_core::codec::{DecodeError, Reader, Writer, decode_delta, decode_file_delta, encode_delta, encode_file_delta};
+use ouro_core::codec::{
+    DecodeError, Reader, Writer, count_delta_files, decode_delta, decode_file_delta, encode_delta, encode_file_delta,
+};
 use ouro_core::content::Content;
 use ouro_core::delta::{AddedContent, FileDelta};
 use ouro_core::digest::Digest;
@@ -240,6 +242,22 @@ pub(crate) fn read_announcing(value: &[u8]) -> Result<(Commit, Vec<u8>), DecodeE
 }
 
 pub(crate) fn read_commit(row: &crate::ledger::RecordRow) -> Result<Commit, DecodeError> {
+    let (head, delta) = read_commit_head(row)?;
+    let CommitHead { hash, parents, message, checkpoint } = head;
+    let delta = decode_delta(delta)?;
+    Ok(Commit { device: row.device, seq: row.seq, hash, hlc: row.hlc, parents, message, delta, checkpoint })
+}
+
+/// A commit but for what it changes.
+pub(crate) struct CommitHead {
+    pub(crate) hash: RecordHash,
+    pub(crate) parents: BTreeMap<DeviceNo, Head>,
+    pub(crate) message: String,
+    pub(crate) checkpoint: Option<Announced>,
+}
+
+/// The head of a commit, and its delta as it is encoded.
+pub(crate) fn read_commit_head(row: &crate::ledger::RecordRow) -> Result<(CommitHead, &[u8]), DecodeError> {
     let mut input = Reader::new(&row.bytes);
     let hash = RecordHash(input.array()?);
     let parents = read_heads(&mut input)?;
@@ -248,9 +266,13 @@ pub(crate) fn read_commit(row: &crate::ledger::RecordRow) -> Result<Commit, Deco
         0 => None,
         _ => Some(read_announced(&mut input)?),
     };
-    let delta = decode_delta(input.bytes()?)?;
+    let delta = input.bytes()?;
     input.finish()?;
-    Ok(Commit { device: row.device, seq: row.seq, hash, hlc: row.hlc, parents, message, delta, checkpoint })
+    Ok((CommitHead { hash, parents, message, checkpoint }, delta))
+}
+
+pub(crate) fn count_commit_files(row: &crate::ledger::RecordRow) -> Result<usize, DecodeError> {
+    count_delta_files(read_commit_head(row)?.1)
 }
 
 /// The head of a sealed generation: everything but its files.
@@ -259,6 +281,7 @@ pub(crate) struct SealedHead {
     pub(crate) version: Version,
     pub(crate) parents: BTreeMap<DeviceNo, Head>,
     pub(crate) digest: Digest,
+    pub(crate) message: String,
 }
 
 pub(crate) fn sealed(s: &SealedHead) -> Write {
@@ -269,6 +292,7 @@ pub(crate) fn sealed(s: &SealedHead) -> Write {
     out.varint(s.version.seq.0);
     heads(&mut out, &s.parents);
     out.raw(&s.digest.0.to_le_bytes());
+    out.bytes(s.message.as_bytes());
     meta(META_SEALED, out.into_vec())
 }
 
@@ -279,8 +303,11 @@ pub(crate) fn read_sealed(bytes: &[u8]) -> Result<SealedHead, DecodeError> {
         Version { hlc: Hlc(input.varint()?), device: DeviceNo(input.varint32("device")?), seq: Seq(input.varint()?) };
     let parents = read_heads(&mut input)?;
     let digest = Digest(u128::from_le_bytes(input.array()?));
+    // Earlier builds sealed without a message.
+    let message =
+        if input.remaining() == 0 { String::new() } else { String::from_utf8_lossy(input.bytes()?).into_owned() };
     input.finish()?;
-    Ok(SealedHead { generation, version, parents, digest })
+    Ok(SealedHead { generation, version, parents, digest, message })
 }
 
 /// A fixed record: hash, then the exact bytes.

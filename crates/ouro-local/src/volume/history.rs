@@ -2,15 +2,20 @@
 
 use super::encode;
 use super::learn::{Announced, Built, Commit};
-use super::{Volume, VolumeError};
+use super::log::LogWalk;
+use super::{Head, Volume, VolumeError};
+use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, FileId, Hlc, Seq};
 use ouro_core::render::Devices;
 use ouro_core::row::{Key, Missing, Row, RowChanges, Rows};
 use ouro_core::state::File;
-use ouro_core::tree::{NodeRef, TreeRows};
-use std::collections::BTreeMap;
+use ouro_core::tree::{self, NodeRef, TreeRows};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// The newest commit of each device in a set of commits that holds with each all it was made on.
+pub type Cut = BTreeMap<DeviceNo, Head>;
 
 /// A commit in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub struct Snapshot {
     volume: Arc<Volume>,
     root: Option<NodeRef>,
     changes: RowChanges,
+    /// The commits in it; `None` if it holds what is in none.
+    cut: Option<Cut>,
 }
 
 impl Volume {
@@ -45,10 +52,16 @@ impl Volume {
         while found.len() < limit {
             let rows = self.ledger.records_by_time(from, to, 256)?;
             for row in &rows {
-                let commit = encode::read_commit(row).map_err(|e| encode::damaged("record", e))?;
-                if commit.checkpoint.is_none() && found.len() < limit {
-                    let Commit { device, seq, hlc, message, delta, .. } = commit;
-                    found.push(CommitInfo { device, seq, hlc, files: delta.files.len(), message });
+                let (head, _) = encode::read_commit_head(row).map_err(|e| encode::damaged("record", e))?;
+                if head.checkpoint.is_none() && found.len() < limit {
+                    let files = encode::count_commit_files(row).map_err(|e| encode::damaged("record", e))?;
+                    found.push(CommitInfo {
+                        device: row.device,
+                        seq: row.seq,
+                        hlc: row.hlc,
+                        files,
+                        message: head.message,
+                    });
                 }
             }
             match rows.last() {
@@ -57,37 +70,6 @@ impl Volume {
             }
         }
         Ok(found)
-    }
-
-    /// The newest commits, or the newest that changed one file, newest first; announcements of checkpoints are left out.
-    ///
-    /// # Errors
-    /// A damaged journal.
-    pub fn commits_of(&self, file: Option<FileId>, limit: usize) -> Result<Vec<CommitInfo>, VolumeError> {
-        let state_heads = self.heads();
-        let mut cursors: BTreeMap<DeviceNo, u64> = state_heads.iter().map(|(d, h)| (*d, h.seq.0)).collect();
-        let mut next: BTreeMap<(Hlc, DeviceNo), Commit> = BTreeMap::new();
-        let mut found = Vec::new();
-        let mut empty: Vec<DeviceNo> = cursors.keys().copied().collect();
-        loop {
-            for device in empty.drain(..) {
-                let Some(seq) = cursors.get(&device).copied().filter(|seq| *seq > 0) else { continue };
-                cursors.insert(device, seq - 1);
-                if let Ok(commit) = self.commit(device, Seq(seq)) {
-                    next.insert((commit.hlc, device), commit);
-                }
-            }
-            let Some(((_, device), commit)) = next.pop_last() else { return Ok(found) };
-            empty.push(device);
-            let touches = file.is_none_or(|file| commit.delta.files.binary_search_by_key(&file, |f| f.id).is_ok());
-            if touches && commit.checkpoint.is_none() {
-                let Commit { device, seq, hlc, message, delta, .. } = commit;
-                found.push(CommitInfo { device, seq, hlc, files: delta.files.len(), message });
-                if found.len() == limit {
-                    return Ok(found);
-                }
-            }
-        }
     }
 
     /// The newest commit at or before a time.
@@ -118,44 +100,173 @@ impl Volume {
         Ok(encode::read_commit(&row).map_err(|e| encode::damaged("record", e))?)
     }
 
-    /// The state at a commit: the newest checkpoint that holds nothing else, and the commits since.
+    /// The state at a commit.
     ///
     /// # Errors
     /// [`VolumeError::Missing`] or [`VolumeError::Record`]: fetch and call again.
     pub fn snapshot(self: &Arc<Self>, device: DeviceNo, seq: Seq) -> Result<Arc<Snapshot>, VolumeError> {
-        let commit = self.commit(device, seq)?;
-        let mut wanted = commit.parents.clone();
-        wanted.insert(device, super::Head { seq, hash: commit.hash, hlc: commit.hlc });
-        let start = self.checkpoint_below(&wanted)?;
-        let covers: BTreeMap<DeviceNo, Seq> = start.covers.iter().map(|(d, h)| (*d, h.seq)).collect();
-        let mut built = Built {
-            root: start.root,
-            base: RowChanges::new(),
-            live: RowChanges::new(),
-            digest: start.digest,
-            heads: start.covers,
-        };
+        self.snapshot_of(&self.cut_of(device, seq)?)
+    }
+
+    /// A commit and all it was made on.
+    ///
+    /// # Errors
+    /// [`VolumeError::Record`]: fetch and call again.
+    pub fn cut_of(&self, device: DeviceNo, seq: Seq) -> Result<Cut, VolumeError> {
+        let (head, parents) = self.head_of(device, seq)?;
+        let mut cut = parents;
+        cut.insert(device, head);
+        Ok(cut)
+    }
+
+    /// All commits known that were made until a time, by all devices, with all they were made on.
+    ///
+    /// # Errors
+    /// [`VolumeError::Record`]: fetch and call again. A search by halves asks for few of them.
+    pub fn cut_at(&self, at: Hlc) -> Result<Cut, VolumeError> {
+        let heads = self.heads();
+        let mut cut = Cut::new();
+        for (device, head) in &heads {
+            if head.hlc <= at {
+                cut.insert(*device, *head);
+                continue;
+            }
+            let (before, after) = self.ledger.record_around(*device, at)?;
+            let low = before.map_or(0, |s| s.0);
+            let high = after.map_or(head.seq.0 + 1, |s| s.0);
+            if low + 1 < high {
+                return Err(VolumeError::Record { device: *device, seq: Seq(low + (high - low) / 2) });
+            }
+            if low > 0 {
+                cut.insert(*device, self.head_of(*device, Seq(low))?.0);
+            }
+        }
+        if cut == heads {
+            return Ok(cut);
+        }
+        // A commit may be older by its clock than one it was made on: clocks far ahead do not move others.
+        loop {
+            let mut grown = cut.clone();
+            for (device, head) in &cut {
+                for (parent, below) in self.head_of(*device, head.seq)?.1 {
+                    if grown.get(&parent).is_none_or(|known| known.seq < below.seq) {
+                        grown.insert(parent, self.head_of(parent, below.seq)?.0);
+                    }
+                }
+            }
+            if grown == cut {
+                return Ok(cut);
+            }
+            cut = grown;
+        }
+    }
+
+    fn head_of(&self, device: DeviceNo, seq: Seq) -> Result<(Head, Cut), VolumeError> {
+        let row = self.ledger.record(device, seq)?.ok_or(VolumeError::Record { device, seq })?;
+        let (head, _) = encode::read_commit_head(&row).map_err(|e| encode::damaged("record", e))?;
+        Ok((Head { seq, hash: head.hash, hlc: row.hlc }, head.parents))
+    }
+
+    /// The state after a closed set of commits: the newest checkpoint that holds nothing else, and the commits since.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`] or [`VolumeError::Record`]: fetch and call again.
+    pub fn snapshot_of(self: &Arc<Self>, cut: &Cut) -> Result<Arc<Snapshot>, VolumeError> {
+        let start = self.checkpoint_below(cut)?;
+        self.grow(start.root, RowChanges::new(), &start.covers, cut)
+    }
+
+    /// The same, on top of an earlier state where that is less work.
+    ///
+    /// # Errors
+    /// As [`Volume::snapshot_of`].
+    pub fn snapshot_after(self: &Arc<Self>, earlier: &Snapshot, cut: &Cut) -> Result<Arc<Snapshot>, VolumeError> {
+        let sum = |cut: &Cut| cut.values().map(|head| head.seq.0).sum::<u64>();
+        let start = self.checkpoint_below(cut)?;
+        match &earlier.cut {
+            Some(below) if is_below(below, cut) && sum(below) >= sum(&start.covers) => {
+                self.grow(earlier.root, earlier.changes.clone(), below, cut)
+            }
+            _ => self.grow(start.root, RowChanges::new(), &start.covers, cut),
+        }
+    }
+
+    /// The state after `cut`, from that after `covers`: a tree and what differs from it.
+    fn grow(
+        self: &Arc<Self>,
+        root: Option<NodeRef>,
+        changes: RowChanges,
+        covers: &Cut,
+        cut: &Cut,
+    ) -> Result<Arc<Snapshot>, VolumeError> {
+        let mut built =
+            Built { root, base: changes, live: RowChanges::new(), digest: Digest::default(), heads: covers.clone() };
         let mut commits = Vec::new();
-        for (device, head) in &wanted {
-            let first = covers.get(device).map_or(1, |s| s.0 + 1);
-            for seq in first..=head.seq.0 {
-                commits.push(self.commit(*device, Seq(seq))?);
+        for (device, head) in cut {
+            let mut after = covers.get(device).map_or(Seq(0), |known| known.seq);
+            while after < head.seq {
+                let left = usize::try_from(head.seq.0 - after.0).unwrap_or(usize::MAX);
+                let rows = self.ledger.records_after(*device, after, left.min(256))?;
+                if rows.is_empty() {
+                    return Err(VolumeError::Record { device: *device, seq: head.seq });
+                }
+                for row in rows {
+                    if row.seq != after.next() {
+                        return Err(VolumeError::Record { device: *device, seq: head.seq.min(Seq(row.seq.0 - 1)) });
+                    }
+                    after = row.seq;
+                    commits.push(encode::read_commit(&row).map_err(|e| encode::damaged("record", e))?);
+                }
             }
         }
         commits.sort_by_key(|c| (c.hlc, c.device, c.seq));
         for commit in &commits {
             built.commit(&self.nodes, commit)?;
         }
-        Ok(Arc::new(Snapshot { volume: Arc::clone(self), root: built.root, changes: built.base }))
+        let cut = Some(cut.clone());
+        Ok(Arc::new(Snapshot { volume: Arc::clone(self), root: built.root, changes: built.base, cut }))
     }
 
-    fn checkpoint_below(&self, wanted: &BTreeMap<DeviceNo, super::Head>) -> Result<Announced, VolumeError> {
-        let fits = |a: &Announced| a.covers.iter().all(|(d, h)| wanted.get(d).is_some_and(|w| w.seq >= h.seq));
-        let state = self.state.read();
-        let candidates = state.announced.iter().filter(|a| fits(a));
-        let best = candidates.max_by_key(|a| a.covers.values().map(|h| h.seq.0).sum::<u64>());
-        Ok(best.cloned().unwrap_or_default())
+    /// What is seen now, what is not sealed yet included, held still: reading it holds no lock. Contents that are pending in it can only
+    /// be told apart, not read.
+    pub fn still(self: &Arc<Self>) -> Arc<Snapshot> {
+        let (root, changes) = {
+            let state = self.state.read();
+            (state.root, state.live.clone())
+        };
+        Arc::new(Snapshot { volume: Arc::clone(self), root, changes, cut: None })
     }
+
+    /// The checkpoint to begin on: one that is known since the start, or the first that a walk back from the cut meets. Its digest means
+    /// nothing here.
+    fn checkpoint_below(&self, cut: &Cut) -> Result<Announced, VolumeError> {
+        let fits = |a: &Announced| is_below(&a.covers, cut);
+        let known = {
+            let state = self.state.read();
+            // The one that this device stands on may not be among the announced: a fresh device begins on a hint.
+            let own = Announced { root: state.root, covers: state.covers.clone(), digest: state.digest };
+            let own = Some(own).filter(|own| own.root.is_some());
+            let candidates = state.announced.iter().chain(&own).filter(|a| fits(a));
+            candidates.max_by_key(|a| a.covers.values().map(|h| h.seq.0).sum::<u64>()).cloned()
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let mut walk = LogWalk::new(cut);
+        while let Some(logged) = walk.step(self)? {
+            if let Some(announced) = &logged.head().checkpoint
+                && fits(announced)
+            {
+                return Ok(announced.clone());
+            }
+        }
+        Ok(Announced::default())
+    }
+}
+
+/// Whether a cut holds all of another one.
+fn is_below(one: &Cut, other: &Cut) -> bool {
+    one.iter().all(|(device, head)| other.get(device).is_some_and(|known| known.seq >= head.seq))
 }
 
 impl Snapshot {
@@ -166,6 +277,23 @@ impl Snapshot {
     /// Rows that differ from the checkpoint below.
     pub fn changes(&self) -> &RowChanges {
         &self.changes
+    }
+
+    /// Keys at which two states of one box may differ, in order. Nothing is walked: the cost is that of what changed since the checkpoints
+    /// they lie on, and of the index nodes in which these differ.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: fetch and call again.
+    pub fn keys_apart(&self, other: &Snapshot) -> Result<BTreeSet<Key>, VolumeError> {
+        let mut keys: BTreeSet<Key> = BTreeSet::new();
+        for (one, another) in [(self, other), (other, self)] {
+            let differs = |(key, row): &(&Key, &Option<Row>)| another.changes.get(*key) != Some(*row);
+            keys.extend(one.changes.iter().filter(differs).map(|(key, _)| key.clone()));
+        }
+        tree::diff(&self.volume.nodes, self.root.as_ref(), other.root.as_ref(), &mut |key, _, _| {
+            keys.insert(key.clone());
+        })?;
+        Ok(keys)
     }
 }
 

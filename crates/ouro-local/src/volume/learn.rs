@@ -97,7 +97,8 @@ impl Volume {
         let state = self.state.read();
         let mut counts = state.since;
         counts.pending = state.pending.files.len().saturating_sub(state.staying.len());
-        counts.sealed = state.sealed.as_ref().map_or(0, |s| s.files.len());
+        // One that only has a message waits for the remote all the same.
+        counts.sealed = state.sealed.as_ref().map_or(0, |s| s.files.len().max(1));
         counts
     }
 

@@ -254,6 +254,7 @@ impl State {
             version: head.version,
             parents: head.parents,
             digest: head.digest,
+            message: head.message,
             files: Arc::new(sealed_files),
             record: record.map(|(hash, bytes)| (Arc::from(bytes), hash)),
         });

@@ -35,6 +35,8 @@ pub struct Sealed {
     pub parents: BTreeMap<DeviceNo, Head>,
     /// Digest of the committed state it was made on.
     pub digest: Digest,
+    /// What the user said about it; usually empty.
+    pub message: String,
     /// What it changes; contents written on this device are still [`Content::Pending`].
     pub files: Arc<Vec<FileDelta>>,
     /// The record's exact bytes and hash, once fixed: these and no others are published.
@@ -69,27 +71,41 @@ impl Volume {
     /// # Errors
     /// A failing journal; [`VolumeError::Missing`].
     pub fn seal(&self) -> Result<Option<Sealed>, VolumeError> {
+        self.seal_as("")
+    }
+
+    /// Like [`Volume::seal`], with what the user says about the commit. With a message it is made even if nothing changed, and
+    /// one that is on its way is returned as it is, without it.
+    ///
+    /// # Errors
+    /// As [`Volume::seal`].
+    pub fn seal_as(&self, message: &str) -> Result<Option<Sealed>, VolumeError> {
         let mut change = Change::default();
-        let sealed = self.seal_locked(&mut self.state.write(), &mut change);
+        let sealed = self.seal_locked(&mut self.state.write(), message, &mut change);
         change.tidy();
         self.announce(&change);
         sealed
     }
 
-    fn seal_locked(&self, state: &mut State, change: &mut Change) -> Result<Option<Sealed>, VolumeError> {
+    fn seal_locked(
+        &self,
+        state: &mut State,
+        message: &str,
+        change: &mut Change,
+    ) -> Result<Option<Sealed>, VolumeError> {
         if state.sealed.is_some() {
             return Ok(state.sealed.clone());
         }
         self.check_writable(state)?;
         self.settle_hot(state)?;
-        if state.pending.files.is_empty() {
+        if state.pending.files.is_empty() && message.is_empty() {
             return Ok(None);
         }
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
         *change = self.keep_identities(state)?;
         let (files, staying) = self.part_ignored(state)?;
         state.staying = staying.iter().map(|f| f.id).collect();
-        if files.is_empty() {
+        if files.is_empty() && message.is_empty() {
             return Ok(None);
         }
         let floor = edit::hlc_floor(&state.live_rows(&self.nodes), &state.pending)?;
@@ -98,8 +114,13 @@ impl Volume {
         let hints: Vec<_> = files.iter().filter(|f| adds(f)).map(|f| (f.id, place_of(f))).collect();
         let sealed_rows = apply::seal(&state.live_rows(&self.nodes), &hints, version)?;
         state.lay(sealed_rows.changes);
-        let head =
-            SealedHead { generation: state.generation, version, parents: state.heads.clone(), digest: state.digest };
+        let head = SealedHead {
+            generation: state.generation,
+            version,
+            parents: state.heads.clone(),
+            digest: state.digest,
+            message: message.to_owned(),
+        };
         let mut unit = vec![encode::sealed(&head), encode::meta(encode::META_CLOCK, encode::number(version.hlc.0))];
         state.generation += 1;
         unit.push(encode::meta(encode::META_GENERATION, encode::number(state.generation)));
@@ -118,8 +139,9 @@ impl Volume {
         }
         state.clock = version.hlc;
         state.pending.files = staying.into_iter().map(|f| (f.id, f)).collect();
-        let SealedHead { generation, version, parents, digest } = head;
-        state.sealed = Some(Sealed { generation, version, parents, digest, files: Arc::new(files), record: None });
+        let SealedHead { generation, version, parents, digest, message } = head;
+        state.sealed =
+            Some(Sealed { generation, version, parents, digest, message, files: Arc::new(files), record: None });
         Ok(state.sealed.clone())
     }
 
@@ -155,7 +177,7 @@ impl Volume {
     ///
     /// # Errors
     /// [`VolumeError::Missing`]: fetch and call again; a failing journal.
-    pub fn confirm(&self, delta: Delta, message: String) -> Result<(), VolumeError> {
+    pub fn confirm(&self, delta: Delta) -> Result<(), VolumeError> {
         let Some(sealed) = self.sealed() else { return Ok(()) };
         let Some((_, hash)) = sealed.record else { return Ok(()) };
         let version = sealed.version;
@@ -175,7 +197,7 @@ impl Volume {
             hash,
             hlc: version.hlc,
             parents: sealed.parents.clone(),
-            message,
+            message: sealed.message.clone(),
             delta,
             checkpoint: None,
         };

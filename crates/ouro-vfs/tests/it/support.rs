@@ -10,7 +10,7 @@ use ouro_core::port::{BoxFuture, Clock, Runtime};
 use ouro_core::row::Missing;
 use ouro_core::state::{Attributes, Kind, Place};
 use ouro_core::tree::TreeParams;
-use ouro_local::volume::{Commit, Volume, VolumeOptions, VolumePorts};
+use ouro_local::volume::{Commit, LogWalk, Volume, VolumeOptions, VolumePorts};
 use ouro_vfs::{
     Caller, Fetch, FetchError, Invalidate, Mounted, NodeNo, OpenFlags, Processes, Reply, Stat, Stop, Vfs, VfsOptions,
     VolumeNo,
@@ -159,6 +159,19 @@ pub(crate) fn load(folder: &std::path::Path, clock: Arc<TestClock>) -> Arc<Volum
 }
 
 impl World {
+    /// How many files each commit changes that changes this one, the newest first.
+    pub(crate) fn commits_of(&self, file: FileId) -> Vec<usize> {
+        let mut walk = LogWalk::new(&self.volume.heads());
+        let mut found = Vec::new();
+        while let Some(logged) = walk.step(&self.volume).unwrap() {
+            let files = logged.commit().unwrap().delta.files;
+            if files.iter().any(|delta| delta.id == file) {
+                found.push(files.len());
+            }
+        }
+        found
+    }
+
     pub(crate) fn new() -> World {
         World::with(VfsOptions::default())
     }
@@ -199,7 +212,7 @@ impl World {
         }
         let hash = RecordHash(*blake3::hash(format!("{:?}", sealed.version).as_bytes()).as_bytes());
         self.volume.fix_record(Arc::from(&b"record"[..]), hash).unwrap();
-        self.volume.confirm(delta, String::new()).unwrap();
+        self.volume.confirm(delta).unwrap();
         true
     }
 

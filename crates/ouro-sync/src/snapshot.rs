@@ -1,0 +1,62 @@
+//! Commits that somebody asks for: now, under a name, or as one that holds nothing else.
+
+use crate::{Sync, SyncError};
+use ouro_core::id::{DeviceNo, Seq};
+use std::sync::Arc;
+
+/// The right to seal, push, pull and checkpoint: while it is held, nobody else does, and what is changed stays together.
+pub struct Turn<'a>(#[expect(dead_code, reason = "held, not looked at")] tokio::sync::MutexGuard<'a, ()>);
+
+/// A commit that was made on request.
+pub struct Taken {
+    /// Whose.
+    pub device: DeviceNo,
+    /// Position in its log.
+    pub seq: Seq,
+    /// Whether it is on the remote; else it goes there as soon as that can be reached.
+    pub published: Result<(), SyncError>,
+}
+
+impl Sync {
+    /// Waits for the turn.
+    pub async fn turn(&self) -> Turn<'_> {
+        Turn(self.turn.lock().await)
+    }
+
+    /// Fixes everything changed so far as a commit of its own, on this device; it is published later. What follows is another commit.
+    ///
+    /// # Errors
+    /// What the remote says, if an earlier commit is still on its way there and cannot be finished: then nothing was fixed.
+    pub async fn seal_rest(self: &Arc<Self>, _turn: &Turn<'_>) -> Result<(), SyncError> {
+        let settled = self.blocking(|sync| sync.volume.tick()).await?;
+        settled?;
+        if !self.volume.has_sealable() {
+            return Ok(());
+        }
+        self.finish_earlier().await?;
+        self.with_all(|sync| sync.volume.seal()).await.map(drop)
+    }
+
+    /// Makes everything changed so far one commit with a message, and publishes it; with a message it is made even if nothing changed.
+    /// `None` if there is nothing to commit. The message's first line, if it is not empty, is the name of the snapshot.
+    ///
+    /// # Errors
+    /// What the remote says, if an earlier commit is still on its way there and cannot be finished: then none was made.
+    pub async fn commit_as(self: &Arc<Self>, _turn: &Turn<'_>, message: String) -> Result<Option<Taken>, SyncError> {
+        self.finish_earlier().await?;
+        let Some(sealed) = self.with_all(move |sync| sync.volume.seal_as(&message)).await? else { return Ok(None) };
+        self.tell(|status| status.pushing = true);
+        let published = self.push_sealed(&sealed).await;
+        self.tell(|status| status.pushing = false);
+        Ok(Some(Taken { device: sealed.version.device, seq: sealed.version.seq, published }))
+    }
+
+    /// One commit is on its way at a time, and it has the next place in the log.
+    async fn finish_earlier(self: &Arc<Self>) -> Result<(), SyncError> {
+        self.finish_announcement().await?;
+        match self.volume.sealed() {
+            Some(sealed) => self.push_sealed(&sealed).await,
+            None => Ok(()),
+        }
+    }
+}
