@@ -59,6 +59,8 @@ pub(crate) enum Verb {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
+    /// Take a folder of this machine into a box at full speed, past the mount
+    Import(ImportArgs),
     /// Show what was changed, by whom and when, newest first
     Log(LogArgs),
     /// Show what is different between two states of a box
@@ -193,6 +195,19 @@ pub(crate) struct PinArgs {
 /// How the past is named, in the help of every verb that asks for it.
 const WHEN_HELP: &str = "WHEN is \"2h ago\", yesterday, now, 2026-11-22T14:30:05Z (or its date alone; UTC), a commit as \
     `ourobox log` shows it, or a snapshot's name";
+/// `ourobox import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The folder to take in; it stays as it is
+    pub(crate) source: PathBuf,
+
+    /// What it becomes: a path in a mount [default: a directory of the same name in the box]
+    pub(crate) into: Option<PathBuf>,
+
+    /// Which box [default: the only one]
+    #[arg(long = "box", value_name = "NAME", conflicts_with = "into")]
+    pub(crate) name: Option<String>,
+}
 
 /// `ourobox log`.
 #[derive(Debug, Args)]
@@ -337,6 +352,9 @@ mod tests {
             "ourobox pin a --online",
             "ourobox unpin a",
             "ourobox free a b",
+            "ourobox import /x",
+            "ourobox import /x /m/y",
+            "ourobox import /x --box b",
             "ourobox log -n 3 a",
             "ourobox log --box b",
             "ourobox diff 2026-11-22",
@@ -370,6 +388,8 @@ mod tests {
             "ourobox restore a",
             "ourobox resolve a",
             "ourobox resolve a --keep ours",
+            "ourobox import",
+            "ourobox import /x /m/y --box b",
             "ourobox frobnicate",
         ] {
             let error = parse(line).expect_err(line);

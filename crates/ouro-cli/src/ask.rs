@@ -60,6 +60,11 @@ pub(crate) fn request(verb: &Verb) -> Result<Request> {
         },
         Verb::Unpin { paths } => Request::Pin { paths: places_of(paths)?, pin: PinWish::Auto },
         Verb::Free { paths } => Request::Free { paths: places_of(paths)? },
+        Verb::Import(args) => Request::Import {
+            source: place(&args.source)?,
+            into: args.into.as_deref().map(place).transpose()?,
+            box_name: args.name.clone(),
+        },
         Verb::Log(args) => {
             let path = args.path.as_deref().map(place).transpose()?;
             Request::Log { path, name: args.name.clone(), limit: args.limit }
@@ -119,7 +124,8 @@ pub(crate) fn answer(places: &Places, request: Request, bar: &Bar) -> Result<Res
         Request::Status { paths } | Request::Pin { paths, .. } | Request::Free { paths } if !paths.is_empty() => {
             Ok(not_mounted(&paths[0]))
         }
-        Request::Log { path: Some(path), .. }
+        Request::Import { into: Some(path), .. }
+        | Request::Log { path: Some(path), .. }
         | Request::Diff { path: Some(path), .. }
         | Request::Restore { path: Some(path), .. }
         | Request::Conflicts { path: Some(path), .. }

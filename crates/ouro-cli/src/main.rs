@@ -26,6 +26,11 @@ use std::io::Write;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
+/// What one thread frees another one takes: with the C library's pools, one for each thread, a walk over a million files takes half as much
+/// memory again, and an import a quarter more processor time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Names what is logged, in the syntax of tracing's EnvFilter.
 const LOG_VARIABLE: &str = "OUROBOX_LOG";
 

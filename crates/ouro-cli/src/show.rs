@@ -5,7 +5,8 @@ mod table;
 mod words;
 
 use ouro_engine::api::{
-    BoxStats, BoxStatus, CheckReport, CommitCost, DeviceLine, EntryInfo, Joined, PathStatus, Response, Status,
+    BoxStats, BoxStatus, CheckReport, CommitCost, DeviceLine, EntryInfo, Imported, Joined, PathStatus, Refused,
+    Response, Status,
 };
 use std::fmt::Write as _;
 use table::{Table, left, right};
@@ -20,6 +21,7 @@ pub(crate) fn human(response: &Response) -> String {
         Response::Status(status) => show_status(status),
         Response::Entries { entries } => show_entries(entries),
         Response::Freed { bytes: freed, .. } => format!("{} given back.\n", bytes(*freed)),
+        Response::Imported(imported) => show_imported(imported),
         Response::Log { commits, note } => history::log(commits, note.as_deref()),
         Response::Diff { changes } => history::diff(changes),
         Response::Conflicts { conflicts } => history::conflicts(conflicts),
@@ -37,13 +39,37 @@ pub(crate) fn human(response: &Response) -> String {
 pub(crate) fn failures(response: &Response) -> Vec<String> {
     match response {
         Response::Failed(failure) => vec![clean(&failure.message)],
-        Response::Freed { refused, .. } => refused
-            .iter()
-            .map(|one| format!("{}: {}", clean(&one.path.display().to_string()), clean(&one.why)))
-            .collect(),
+        Response::Freed { refused, .. } => refused.iter().map(show_refused).collect(),
+        Response::Imported(Imported { refused, left_out, .. }) => {
+            let mut lines: Vec<String> = refused.iter().map(show_refused).collect();
+            match left_out - refused.len() as u64 {
+                0 => {}
+                more => lines.push(format!("{more} more left out")),
+            }
+            lines
+        }
         Response::Checked(report) => report.problems.iter().map(|problem| clean(problem)).collect(),
         _ => Vec::new(),
     }
+}
+
+fn show_refused(one: &Refused) -> String {
+    format!("{}: {}", clean(&one.path.display().to_string()), clean(&one.why))
+}
+
+fn entries_of(number: u64) -> String {
+    if number == 1 { "1 entry".to_owned() } else { format!("{number} entries") }
+}
+
+fn show_imported(imported: &Imported) -> String {
+    let Imported { entries, files, bytes: read, same, ignored, left_out, .. } = imported;
+    let mut text = format!("{} imported: {} with {}.", entries_of(*entries), count(*files, "file"), bytes(*read));
+    for (number, what) in [(same, "there already"), (ignored, "ignored by name"), (left_out, "left out")] {
+        if *number > 0 {
+            text += &format!(" {number} {what}.");
+        }
+    }
+    text + "\nAll of it is safe on the remote, and fetched when it is read; `ourobox pin` keeps it on this device.\n"
 }
 
 fn show_joined(joined: &Joined) -> String {

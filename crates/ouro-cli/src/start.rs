@@ -11,10 +11,6 @@ use std::process::{Command, Stdio};
 /// The log is put aside when it has grown beyond this, in bytes; one older log is kept.
 const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
-/// The C library's pools of memory in the engine. Without a limit it makes up to eight for each core, and what one thread frees another
-/// cannot use: a walk over a million files then took 247 MiB instead of 166.
-const MALLOC_POOLS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
-
 /// Starts the same program as an engine in the background and returns when it listens.
 ///
 /// The child says on its standard output that it listens, or why it does not, and writes to the log from then on.
@@ -33,9 +29,6 @@ pub(crate) fn start_detached(places: &Places) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log);
-    if std::env::var_os(MALLOC_POOLS.0).is_none() {
-        command.env(MALLOC_POOLS.0, MALLOC_POOLS.1);
-    }
     if let Some(home) = std::env::var_os("OUROBOX_HOME").filter(|home| !home.is_empty()) {
         command.env("OUROBOX_HOME", std::path::absolute(home)?);
     }

@@ -7,11 +7,13 @@
 mod act;
 mod draft;
 mod identity;
+mod many;
 mod resolve;
 mod sealing;
 mod settle;
 
 pub use identity::Succession;
+pub use many::{Birth, Cradle};
 pub use resolve::Keep;
 pub use sealing::hlc_floor;
 
@@ -145,19 +147,7 @@ impl<'a> Edit<'a> {
         content: Option<Content>,
     ) -> Result<(FileId, Edited), EditError> {
         let mut draft = self.draft();
-        draft.expect_free(parent, name)?;
-        if !draft.touch_directory(parent)? {
-            return Err(EditError::NotFound);
-        }
-        let id = (self.fresh)();
-        let place = Place { parent: parent[0], name: name.clone() };
-        let file = draft.file(id, kind, Some(&place))?;
-        put_attributes(file, attributes);
-        if kind != Kind::Directory {
-            let value = Some(content.unwrap_or_else(Content::empty));
-            add_content(file, ContentVersion { version: Version::PENDING, value, at: place.clone(), by_rule: false });
-        }
-        put_placement(file, 0, place, false);
+        let id = draft.make(self.fresh, parent, name, kind, attributes, content)?;
         Ok((id, draft.finish()?))
     }
 

@@ -49,6 +49,16 @@ pub enum Request {
         /// Paths inside mounts.
         paths: Vec<PathBuf>,
     },
+    /// Takes a tree that stands elsewhere on this machine into a box, without going through the mount; returns when all of it is
+    /// durable on the remote.
+    Import {
+        /// The tree.
+        source: PathBuf,
+        /// What it becomes: a path inside a mount. `None`: a directory of its own name in the root of the box.
+        into: Option<PathBuf>,
+        /// Which box, if `into` does not say; `None` for the only one.
+        box_name: Option<String>,
+    },
     /// The newest commits of a box, or those that did something to one path.
     Log {
         /// A path inside a mount; `None` for the whole box.
@@ -232,6 +242,8 @@ pub enum Response {
         /// What was refused and why.
         refused: Vec<Refused>,
     },
+    /// What [`Request::Import`] took in.
+    Imported(Imported),
     /// Commits, newest first.
     Log {
         /// The commits.
@@ -558,6 +570,25 @@ pub struct Restored {
     pub before: Option<String>,
     /// Why it is not on the remote yet, if it is not; it goes there by itself.
     pub waiting: Option<String>,
+}
+
+/// What an import did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Imported {
+    /// Entries taken in: files, directories, symlinks and the rest.
+    pub entries: u64,
+    /// Of these, files whose bytes were read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Entries that the box had already, the same.
+    pub same: u64,
+    /// Entries whose names the box ignores.
+    pub ignored: u64,
+    /// Entries that were left out.
+    pub left_out: u64,
+    /// The first hundred of these, and why.
+    pub refused: Vec<Refused>,
 }
 
 /// Figures of a box.

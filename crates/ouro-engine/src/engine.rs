@@ -132,6 +132,9 @@ impl Engine {
             Request::Wait { path, timeout_seconds } => self.wait(path.as_deref(), timeout_seconds, progress),
             Request::Pin { paths, pin } => self.pin(&paths, pin, progress),
             Request::Free { paths } => self.free(&paths),
+            Request::Import { source, into, box_name } => {
+                self.import(&source, into.as_deref(), box_name.as_deref(), progress)
+            }
             Request::Log { path, name, limit } => self.log(path.as_deref(), name.as_deref(), limit),
             Request::Diff { from, to, path, name } => self.diff(&from, &to, path.as_deref(), name.as_deref()),
             Request::Conflicts { path, name } => self.conflicts(path.as_deref(), name.as_deref(), progress),

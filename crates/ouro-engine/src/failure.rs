@@ -17,6 +17,10 @@ impl Failure {
         Failure::new(FailureKind::NeedsUser, message)
     }
 
+    pub(crate) fn bug(message: impl Into<String>) -> Failure {
+        Failure::new(FailureKind::Bug, message)
+    }
+
     pub(crate) fn io(path: &Path, error: &std::io::Error) -> Failure {
         Failure::needs_user(format!("cannot use {}: {error}", path.display()))
     }

@@ -15,6 +15,7 @@ mod diff;
 mod engine;
 mod failure;
 mod fetcher;
+mod import;
 mod keeper;
 mod log;
 mod paths;
@@ -22,6 +23,7 @@ mod ports;
 mod query;
 mod restore;
 mod snapshot;
+mod walk;
 mod when;
 
 pub use engine::{Engine, EngineDirs};

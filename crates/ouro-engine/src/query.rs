@@ -273,50 +273,61 @@ impl Engine {
             None => self.boxes.lock().clone(),
         };
         for open in boxes {
-            let sync = Arc::clone(&open.sync);
-            let runtime = self.runtime();
-            let (volume, told) = (Arc::clone(&open.volume), Arc::clone(progress));
-            let outcome = self.block_on(async move {
-                let reporting = async {
-                    loop {
-                        let counts = volume.counts();
-                        let left = (counts.pending + counts.sealed) as u64;
-                        told(Progress {
-                            what: "waiting for the remote".to_owned(),
-                            done: left,
-                            total: None,
-                            unit: Unit::Files,
-                        });
-                        runtime.sleep(500).await;
-                    }
-                };
-                let limit = async {
-                    match timeout_seconds {
-                        Some(seconds) => runtime.sleep(seconds.saturating_mul(1_000)).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                let synced = sync.synced();
-                futures::pin_mut!(reporting, limit, synced);
-                let others = select(reporting, limit);
-                match select(synced, others).await {
-                    Either::Left((outcome, _)) => Some(outcome),
-                    Either::Right(_) => None,
-                }
-            });
-            match outcome {
-                Some(outcome) => outcome?,
-                None => {
-                    let why = open.sync.status().problem.map_or_else(String::new, |p| format!(": {p}"));
-                    let left = open.volume.counts();
-                    return Err(Failure::new(
-                        FailureKind::Offline,
-                        format!("{} files of box {:?} are still waiting{why}", left.pending + left.sealed, open.name),
-                    ));
-                }
-            }
+            self.wait_for(&open, timeout_seconds, progress)?;
         }
         Ok(Response::Done)
+    }
+
+    /// Returns when everything changed in a box until now is durable on its remote.
+    pub(crate) fn wait_for(
+        &self,
+        open: &OpenBox,
+        timeout_seconds: Option<u64>,
+        progress: &OnProgress,
+    ) -> Result<(), Failure> {
+        let sync = Arc::clone(&open.sync);
+        let runtime = self.runtime();
+        let (volume, told) = (Arc::clone(&open.volume), Arc::clone(progress));
+        let outcome = self.block_on(async move {
+            let reporting = async {
+                loop {
+                    let counts = volume.counts();
+                    let left = (counts.pending + counts.sealed) as u64;
+                    told(Progress {
+                        what: "waiting for the remote".to_owned(),
+                        done: left,
+                        total: None,
+                        unit: Unit::Files,
+                    });
+                    runtime.sleep(500).await;
+                }
+            };
+            let limit = async {
+                match timeout_seconds {
+                    Some(seconds) => runtime.sleep(seconds.saturating_mul(1_000)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let synced = sync.synced();
+            futures::pin_mut!(reporting, limit, synced);
+            let others = select(reporting, limit);
+            match select(synced, others).await {
+                Either::Left((outcome, _)) => Some(outcome),
+                Either::Right(_) => None,
+            }
+        });
+        match outcome {
+            Some(outcome) => outcome?,
+            None => {
+                let why = open.sync.status().problem.map_or_else(String::new, |p| format!(": {p}"));
+                let left = open.volume.counts();
+                return Err(Failure::new(
+                    FailureKind::Offline,
+                    format!("{} files of box {:?} are still waiting{why}", left.pending + left.sealed, open.name),
+                ));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn pin(&self, paths: &[PathBuf], wish: PinWish, progress: &OnProgress) -> Result<Response, Failure> {

@@ -34,8 +34,9 @@ impl DatabaseAt {
         }
     }
 
-    /// Opens a connection without looking at what is in it.
-    pub(crate) fn connect(&self) -> rusqlite::Result<Connection> {
+    /// Opens a connection without looking at what is in it. `alone`: there is no other one, so that no lock has to be taken and given back
+    /// with each question.
+    pub(crate) fn connect(&self, alone: bool) -> rusqlite::Result<Connection> {
         let connection = match self {
             DatabaseAt::File(path) => Connection::open(path)?,
             DatabaseAt::Memory => Connection::open_in_memory()?,
@@ -48,6 +49,9 @@ impl DatabaseAt {
         connection.busy_timeout(BUSY_WAIT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         if let DatabaseAt::File(_) = self {
+            if alone {
+                connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |row| row.get::<_, String>(0))?;
+            }
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
@@ -147,7 +151,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 
 /// `None` if it is laid out otherwise.
 fn try_open(at: &DatabaseAt, layout: Layout, full_sync: bool) -> rusqlite::Result<Option<Connection>> {
-    let mut connection = at.connect()?;
+    let mut connection = at.connect(true)?;
     if full_sync {
         connection.pragma_update(None, "synchronous", "FULL")?;
     }

@@ -95,31 +95,35 @@ impl Ignore {
         bad
     }
 
+    /// Whether there are rules beside the defaults.
+    pub fn has_rules(&self) -> bool {
+        !self.by_directory.read().is_empty()
+    }
+
     /// Whether a path (components from the root) is ignored, by itself or by a directory above it. `is_dir`: of the last component.
     pub fn is_ignored(&self, path: &[&[u8]], is_dir: bool) -> bool {
+        (1..=path.len()).any(|depth| self.ignores_last(&path[..depth], is_dir || depth < path.len()))
+    }
+
+    /// As [`Ignore::is_ignored`], for a path of which no directory above is ignored.
+    pub fn ignores_last(&self, path: &[&[u8]], is_dir: bool) -> bool {
+        let below = |from: usize| path[from..].iter().map(|name| OsStr::from_bytes(name)).collect::<PathBuf>();
+        let decide = |rules: &Gitignore, from: usize| match rules.matched(below(from), is_dir) {
+            Match::None => None,
+            Match::Ignore(_) => Some(true),
+            Match::Whitelist(_) => Some(false),
+        };
         let by_directory = self.by_directory.read();
-        // The rule files on the way down, each with the number of components of its directory.
-        let mut applicable = Vec::new();
         if !by_directory.is_empty() {
-            for depth in 0..path.len() {
-                let key: Vec<Box<[u8]>> = path[..depth].iter().map(|name| Box::from(*name)).collect();
-                if let Some(rules) = by_directory.get(&key) {
-                    applicable.push((depth, rules));
+            for from in (0..path.len()).rev() {
+                let key: Vec<Box<[u8]>> = path[..from].iter().map(|name| Box::from(*name)).collect();
+                if let Some(decided) = by_directory.get(&key).and_then(|rules| decide(rules, from)) {
+                    return decided;
                 }
             }
         }
-        (1..=path.len()).any(|depth| {
-            let is_dir = is_dir || depth < path.len();
-            let below = |from: usize| path[from..depth].iter().map(|name| OsStr::from_bytes(name)).collect::<PathBuf>();
-            let rules = applicable.iter().rev().filter(|(from, _)| *from < depth).map(|(from, rules)| (*from, *rules));
-            let decided =
-                rules.chain([(0, &self.defaults)]).find_map(|(from, rules)| match rules.matched(below(from), is_dir) {
-                    Match::None => None,
-                    Match::Ignore(_) => Some(true),
-                    Match::Whitelist(_) => Some(false),
-                });
-            decided == Some(true)
-        })
+        // None of the defaults speaks of directories on the way.
+        decide(&self.defaults, path.len().saturating_sub(1)) == Some(true)
     }
 }
 

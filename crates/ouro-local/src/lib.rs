@@ -11,6 +11,7 @@ pub mod blobs;
 pub mod database;
 pub mod disk;
 mod error;
+mod filter;
 pub mod ignore;
 pub mod layers;
 pub mod ledger;

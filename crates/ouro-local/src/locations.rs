@@ -3,8 +3,10 @@
 
 use crate::database::{DatabaseAt, Layout, Rebuildable};
 use crate::error::LocalError;
+use crate::filter::Filter;
 use ouro_core::content::{Locator, ObjectId};
 use ouro_core::id::{BlobId, DeviceNo, PackId, Seq};
+use parking_lot::RwLock;
 use rusqlite::{Connection, OptionalExtension, params};
 
 const LAYOUT: Layout = Layout {
@@ -18,6 +20,9 @@ const LAYOUT: Layout = Layout {
 /// Locations of blobs, `chunks.db`. Each change is durable when its call returns. All calls may block on the disk.
 pub struct Locations {
     database: Rebuildable,
+    /// Most blobs asked for are new: these are told without asking the database. Made when it is needed first, and anew when it is full.
+    /// Locked before the database.
+    filter: RwLock<Option<Filter>>,
 }
 
 /// An object's name in the table: a tag and its id.
@@ -49,7 +54,7 @@ impl Locations {
     /// # Errors
     /// What the disk or SQLite says.
     pub fn open(at: DatabaseAt) -> Result<Locations, LocalError> {
-        Ok(Locations { database: Rebuildable::open(at, LAYOUT, true)?.0 })
+        Ok(Locations { database: Rebuildable::open(at, LAYOUT, true)?.0, filter: RwLock::default() })
     }
 
     /// Notes where blobs are stored, all in one durable transaction; a later location replaces an earlier one.
@@ -57,10 +62,14 @@ impl Locations {
     /// # Errors
     /// [`LocalError::Full`] or what SQLite says; then none is noted.
     pub fn insert_many(&self, blobs: &[(BlobId, Locator)]) -> Result<(), LocalError> {
+        let mut filter = self.filter.write();
+        // Rows next to one another are written together.
+        let mut blobs: Vec<&(BlobId, Locator)> = blobs.iter().collect();
+        blobs.sort_by_key(|(id, _)| *id);
         self.database.run(|db| {
             let group = db.transaction()?;
             let mut known: Option<(ObjectId, i64)> = None;
-            for (id, at) in blobs {
+            for (id, at) in &blobs {
                 let object = match known {
                     Some((object, no)) if object == at.object => no,
                     _ => object_no(&group, at.object)?,
@@ -71,7 +80,13 @@ impl Locations {
                     .execute(params![id.0, object, at.offset, at.len])?;
             }
             group.commit()
-        })
+        })?;
+        if let Some(present) = filter.as_mut()
+            && !blobs.iter().all(|(id, _)| present.add(id))
+        {
+            *filter = None;
+        }
+        Ok(())
     }
 
     /// Where a blob is stored, if known.
@@ -79,7 +94,29 @@ impl Locations {
     /// # Errors
     /// What SQLite says.
     pub fn get(&self, id: &BlobId) -> Result<Option<Locator>, LocalError> {
+        if !self.may_hold(id)? {
+            return Ok(None);
+        }
         self.database.run(|db| locator(db, id))
+    }
+
+    /// False only if no location of the blob is known.
+    fn may_hold(&self, id: &BlobId) -> Result<bool, LocalError> {
+        if let Some(filter) = self.filter.read().as_ref() {
+            return Ok(filter.may_hold(id));
+        }
+        let mut filter = self.filter.write();
+        let made = self.database.run(|db| {
+            let count: i64 = db.query_row("SELECT count(*) FROM location", [], |row| row.get(0))?;
+            let mut made = Filter::new(count.cast_unsigned());
+            let mut ids = db.prepare("SELECT id FROM location")?;
+            let mut rows = ids.query([])?;
+            while let Some(row) = rows.next()? {
+                made.add(&BlobId(row.get(0)?));
+            }
+            Ok(made)
+        })?;
+        Ok(filter.insert(made).may_hold(id))
     }
 
     /// Where blobs are stored, in the order asked.

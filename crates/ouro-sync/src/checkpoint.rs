@@ -9,6 +9,7 @@ use ouro_core::tree::{self, NewNode, NodeRef};
 use ouro_local::volume::{Announced, CheckpointInput, Commit, VolumeError};
 use ouro_repo::{Announcement, Body, Hint, Record};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A checkpoint is due at so many bytes of deltas since the last …
 pub(crate) const DELTA_BYTES: u64 = 1 << 20;
@@ -16,6 +17,8 @@ pub(crate) const DELTA_BYTES: u64 = 1 << 20;
 pub(crate) const ENTRIES: u64 = 10_000;
 /// … or so many commits.
 pub(crate) const COMMITS: u64 = 4_096;
+/// During an import these are so many times as much.
+const IMPORT_PATIENCE: u64 = 2;
 /// Nodes handed to the storage at a time.
 const NODES_AT_ONCE: usize = 512;
 
@@ -23,7 +26,11 @@ impl Sync {
     /// Whether the deltas since the last checkpoint have grown enough for another.
     pub fn checkpoint_due(&self) -> bool {
         let counts = self.volume.counts();
-        counts.entries > ENTRIES || counts.delta_bytes > DELTA_BYTES || counts.commits > COMMITS
+        // Every commit of an import is a large one: a checkpoint after each would write the upper levels of the index as often.
+        let patience = if self.imports.load(Ordering::Relaxed) > 0 { IMPORT_PATIENCE } else { 1 };
+        counts.entries > ENTRIES * patience
+            || counts.delta_bytes > DELTA_BYTES * patience
+            || counts.commits > COMMITS * patience
     }
 
     /// Writes a checkpoint of everything committed, announces it and moves on to it. A commit that is on its way is published first.

@@ -121,6 +121,10 @@ impl Sync {
     /// # Errors
     /// What the repository says; [`SyncError::NodeLost`] if nobody knows where it lies.
     pub async fn fetch_node(self: &Arc<Self>, missing: Missing) -> Result<(), SyncError> {
+        // Whoever misses the root of the index will ask for what is below it next: all inner nodes lie together.
+        if self.volume.checkpoint_root().is_some_and(|root| root.id == missing.node && root.level > 0) {
+            return self.fetch_upper_index().await;
+        }
         let (mine, others) = claim(&self.nodes_in_flight, std::iter::once(missing.node));
         if mine.ids.is_empty() {
             wait_for(others).await;

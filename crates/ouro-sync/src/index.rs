@@ -18,17 +18,20 @@ impl Sync {
     /// # Errors
     /// What the remote or the disk says; what came until then stays.
     pub async fn fetch_index(self: &Arc<Self>) -> Result<(), SyncError> {
+        self.fetch_upper_index().await?;
         self.fetch_levels(0).await?;
         self.index_complete.store(true, Ordering::Release);
         self.tell(|_| {});
         Ok(())
     }
 
-    /// Brings the nodes above the leaves: about a hundredth of the index. With them any leaf is one request away.
+    /// Brings the nodes above the leaves: about a hundredth of the index. With them any leaf is one request away. Several callers share
+    /// one fetch.
     ///
     /// # Errors
     /// As [`Sync::fetch_index`].
     pub async fn fetch_upper_index(self: &Arc<Self>) -> Result<(), SyncError> {
+        let _turn = self.upper_index.lock().await;
         self.fetch_levels(1).await
     }
 

@@ -15,6 +15,7 @@ mod checkpoint;
 mod content;
 mod error;
 mod fetch;
+mod import;
 mod index;
 mod layer_reader;
 mod neighbours;
@@ -26,6 +27,7 @@ mod status;
 
 pub use bootstrap::learn_devices;
 pub use error::SyncError;
+pub use import::{Import, Incoming, Inflow, LeftOut, Ordinal};
 pub use snapshot::{Taken, Turn};
 pub use status::{Cost, SyncStatus};
 
@@ -61,7 +63,11 @@ pub struct Sync {
     blobs_in_flight: Mutex<BTreeMap<BlobId, watch::Receiver<()>>>,
     nodes_in_flight: Mutex<BTreeMap<NodeId, watch::Receiver<()>>>,
     index_complete: AtomicBool,
+    /// One fetch of the upper index at a time: the second finds it here.
+    upper_index: tokio::sync::Mutex<()>,
     neighbours: neighbours::Neighbours,
+    /// Imports under way.
+    imports: AtomicU64,
 }
 
 impl Sync {
@@ -83,7 +89,9 @@ impl Sync {
             blobs_in_flight: Mutex::default(),
             nodes_in_flight: Mutex::default(),
             index_complete: AtomicBool::new(false),
+            upper_index: tokio::sync::Mutex::default(),
             neighbours: neighbours::Neighbours::default(),
+            imports: AtomicU64::new(0),
         });
         let weak = Arc::downgrade(&sync);
         sync.volume.on_pending(Box::new(move || {

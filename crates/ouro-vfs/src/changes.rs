@@ -66,7 +66,9 @@ impl Vfs {
         }
         for directory in &change.directories {
             touched.change((volume, *directory), |touch| touch.subdirectories = None);
-            touched.listing((volume, *directory), now, 0);
+            if !change.timeless {
+                touched.listing((volume, *directory), now, 0);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 mod conflicts;
 mod crash;
 mod history;
+mod import;
 mod lifecycle;
 mod listing;
 mod misuse;

@@ -1,7 +1,7 @@
 //! The parts that several operations share: finding the subject, settling around it, removing and placing it.
 
 use super::EditError;
-use super::draft::{Draft, put_placement};
+use super::draft::{Draft, add_content, put_attributes, put_placement};
 use super::settle::put_directory;
 use crate::content::Content;
 use crate::digest::versions;
@@ -12,7 +12,7 @@ use crate::render::derived::{Stem, contains_mark};
 use crate::render::group::{Derived, Group, Named, StemView};
 use crate::render::{self, Seen, What, members};
 use crate::sibling;
-use crate::state::{File, Kind, Place};
+use crate::state::{Attributes, ContentVersion, File, Kind, Place};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -53,6 +53,32 @@ impl Draft<'_> {
             Some(_) => Err(EditError::Exists),
             None => Ok(()),
         }
+    }
+
+    /// Drafts a new entry and returns its id.
+    pub(super) fn make(
+        &mut self,
+        fresh: &mut dyn FnMut() -> FileId,
+        parent: &[FileId],
+        name: &Name,
+        kind: Kind,
+        attributes: Attributes,
+        content: Option<Content>,
+    ) -> Result<FileId, EditError> {
+        self.expect_free(parent, name)?;
+        if !self.touch_directory(parent)? {
+            return Err(EditError::NotFound);
+        }
+        let id = fresh();
+        let place = Place { parent: parent[0], name: name.clone() };
+        let file = self.file(id, kind, Some(&place))?;
+        put_attributes(file, attributes);
+        if kind != Kind::Directory {
+            let value = Some(content.unwrap_or_else(Content::empty));
+            add_content(file, ContentVersion { version: Version::PENDING, value, at: place.clone(), by_rule: false });
+        }
+        put_placement(file, 0, place, false);
+        Ok(id)
     }
 
     /// Refuses to move the root and `Recovered/`, and directories into themselves.

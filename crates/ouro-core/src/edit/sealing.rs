@@ -25,6 +25,9 @@ impl Edit<'_> {
         let mut draft = Draft::new(self.rows, self.pending, self.devices);
         let mut unions = Unions::default();
         for delta in self.pending.files.values().filter(|d| d.kind != Kind::Directory) {
+            if is_among_newborns(self.rows, &mut unions, self.pending, delta)? {
+                continue;
+            }
             for place in own_places(self.rows, delta)? {
                 let union = unions.of(self.rows, place.parent)?;
                 let group = Group::read(&draft.work, union, &place.name)?;
@@ -58,6 +61,9 @@ pub fn hlc_floor(rows: &dyn Rows, pending: &Pending) -> Result<Hlc, Missing> {
             }
             continue;
         }
+        if is_among_newborns(rows, &mut unions, pending, delta)? {
+            continue;
+        }
         for place in own_places(rows, delta)? {
             let union = unions.of(rows, place.parent)?;
             for entry in Group::read(rows, union, &place.name)?.entries {
@@ -76,6 +82,30 @@ pub fn hlc_floor(rows: &dyn Rows, pending: &Pending) -> Result<Hlc, Missing> {
         })?;
     }
     Ok(floor)
+}
+
+/// Whether a file was made in this generation, and all its names are in directories that were too and are shown as one with no other:
+/// nothing from afar can stand at them.
+fn is_among_newborns(
+    rows: &dyn Rows,
+    unions: &mut Unions,
+    pending: &Pending,
+    delta: &FileDelta,
+) -> Result<bool, Missing> {
+    if !delta.replaced.is_empty() || delta.id.is_derived() || delta.placements.is_empty() {
+        return Ok(false);
+    }
+    for placement in &delta.placements {
+        let parent = placement.place.parent;
+        let is_newborn = pending
+            .files
+            .get(&parent)
+            .is_some_and(|d| d.kind == Kind::Directory && d.replaced.is_empty() && !d.placements.is_empty());
+        if !is_newborn || unions.of(rows, parent)? != [parent] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn raise(floor: &mut Hlc, version: Version) {

@@ -2,9 +2,10 @@
 
 use crate::device::{Commit, Device, attributes, bytes};
 use crate::oracle::name;
-use ouro_core::edit::EditError;
+use ouro_core::edit::{Birth, Cradle, EditError};
 use ouro_core::id::FileId;
 use ouro_core::render::{self, What};
+use ouro_core::state::Kind;
 use std::collections::BTreeMap;
 
 /// 2026-11-22 14.30 UTC.
@@ -356,6 +357,52 @@ fn what_is_created_and_removed_in_one_generation_leaves_nothing() {
     device.remove("/g");
     device.remove_all("/d");
     assert!(device.pending.files.is_empty() && device.live.0.is_empty());
+}
+
+#[test]
+fn many_entries_made_at_once_are_what_single_ones_would_be() {
+    let (mut single, mut many) = (Device::new(1), Device::new(1));
+    for device in [&mut single, &mut many] {
+        device.make("/old", None);
+        device.make("/old/taken", Some("before"));
+    }
+    let old = many.spot("/old").seen.members().to_vec();
+    let birth = |cradle: Cradle, text: &str, kind: Kind| {
+        let content = (kind == Kind::File).then(|| bytes(text));
+        Birth { cradle, name: name(text), kind, attributes: attributes(0o600), content }
+    };
+    let births = [
+        birth(Cradle::At(old.clone()), "a", Kind::File),
+        birth(Cradle::At(old.clone()), "taken", Kind::File),
+        birth(Cradle::At(old.clone()), "d", Kind::Directory),
+        birth(Cradle::Born(2), "e", Kind::Directory),
+        birth(Cradle::Born(3), "f", Kind::File),
+        birth(Cradle::Born(3), "g", Kind::File),
+        birth(Cradle::Born(3), "f", Kind::File),
+        birth(Cradle::Born(1), "in what was not made", Kind::File),
+        birth(Cradle::At(old), "z", Kind::File),
+    ];
+    let made = many.edit(|e| e.create_many(&births)).expect("all rows are there");
+    many.check();
+    let expected = [
+        None,
+        Some(EditError::Exists),
+        None,
+        None,
+        None,
+        None,
+        Some(EditError::Exists),
+        Some(EditError::NotFound),
+        None,
+    ];
+    assert_eq!(made.iter().map(|made| made.err()).collect::<Vec<_>>(), expected);
+    for (path, text) in
+        [("/old/a", "a"), ("/old/d", ""), ("/old/d/e", ""), ("/old/d/e/f", "f"), ("/old/d/e/g", "g"), ("/old/z", "z")]
+    {
+        single.make(path, Some(text).filter(|text| !text.is_empty()));
+    }
+    assert_eq!(many.paths(), single.paths());
+    assert_eq!(many.live.0.keys().collect::<Vec<_>>(), single.live.0.keys().collect::<Vec<_>>(), "the same ids");
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl Ledger {
         let name = at.name();
         let connection = schema::open(&at, &name)?;
         let reader = match &at {
-            DatabaseAt::File(_) => Some(Mutex::new(at.connect().map_err(|e| LedgerError::sql(&name, e))?)),
+            DatabaseAt::File(_) => Some(Mutex::new(at.connect(false).map_err(|e| LedgerError::sql(&name, e))?)),
             DatabaseAt::Memory | DatabaseAt::Image(_) => None,
         };
         let shared = Arc::new(Shared::new(name, connection, reader.is_none())?);

@@ -26,7 +26,7 @@ pub(super) const LAYOUT: Layout = Layout {
 /// Opens the database, laying out an empty one. Never empties a damaged one.
 pub(super) fn open(at: &DatabaseAt, name: &str) -> Result<Connection, LedgerError> {
     let open = || -> rusqlite::Result<(Connection, i64)> {
-        let mut connection = at.connect()?;
+        let mut connection = at.connect(false)?;
         let found = LAYOUT.apply(&mut connection)?;
         Ok((connection, found))
     };

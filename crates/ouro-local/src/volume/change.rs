@@ -17,6 +17,8 @@ pub struct Change {
     pub around: Vec<FileId>,
     /// Names that stand for the same file as before, which has another id now: the directories' listings and times are as they were.
     pub renumbered: Vec<(FileId, Name)>,
+    /// The directories' times are as their records say, whatever changed in them.
+    pub timeless: bool,
 }
 
 impl Change {

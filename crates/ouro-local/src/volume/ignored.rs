@@ -2,7 +2,7 @@
 
 use super::state::State;
 use super::{Volume, VolumeError};
-use crate::ignore::Ignore;
+use crate::ignore::{Ignore, RULES_BYTES_MAX, RULES_NAME};
 use ouro_core::content::Content;
 use ouro_core::delta::FileDelta;
 use ouro_core::id::FileId;
@@ -11,10 +11,6 @@ use ouro_core::render;
 use ouro_core::state::{Kind, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The rules of a directory and of all below it.
-const RULES_NAME: &[u8] = b".ouroignore";
-/// Longer rule files are not read.
-const RULES_BYTES_MAX: u64 = 1 << 20;
 /// Deeper paths are not looked at.
 const DEPTH_MAX: usize = 4_096;
 
@@ -49,6 +45,11 @@ impl Volume {
         }
         let all = state.pending.files.values().cloned();
         Ok(all.partition(|delta| !staying.contains(&delta.id)))
+    }
+
+    /// Whether a seal met rules beside the built-in ones.
+    pub fn has_ignore_rules(&self) -> bool {
+        self.ignore.read().has_rules()
     }
 
     /// Whether a path from the root is ignored, by itself or by a directory above it. Only rules that were met by a seal count.
@@ -92,7 +93,7 @@ impl Judge<'_> {
         let found = render::lookup(&rows, self.state, &[directory], &name)?;
         let content = found.as_ref().and_then(|seen| Some((seen.id, seen.content()?)));
         let rules = match content {
-            Some((file, content)) if content.size() <= RULES_BYTES_MAX => Some(self.read(file, content)?),
+            Some((file, content)) if content.size() <= RULES_BYTES_MAX as u64 => Some(self.read(file, content)?),
             _ => None,
         };
         let key: Vec<&[u8]> = path.iter().map(Name::as_bytes).collect();

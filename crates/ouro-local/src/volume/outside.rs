@@ -21,7 +21,26 @@ impl Volume {
     /// As [`Volume::edit`].
     pub fn edit_outside<R>(
         &self,
+        op: impl FnMut(Edit<'_>) -> Result<(R, Edited), EditError>,
+    ) -> Result<R, VolumeError> {
+        self.edit_telling(op, false)
+    }
+
+    /// As [`Volume::edit_outside`], for what brings the times of its directories along.
+    ///
+    /// # Errors
+    /// As [`Volume::edit`].
+    pub fn edit_timeless<R>(
+        &self,
+        op: impl FnMut(Edit<'_>) -> Result<(R, Edited), EditError>,
+    ) -> Result<R, VolumeError> {
+        self.edit_telling(op, true)
+    }
+
+    fn edit_telling<R>(
+        &self,
         mut op: impl FnMut(Edit<'_>) -> Result<(R, Edited), EditError>,
+        timeless: bool,
     ) -> Result<R, VolumeError> {
         let mut change = Change::default();
         let mut places = Places::new();
@@ -52,6 +71,7 @@ impl Volume {
                 change.bindings.extend(names);
             }
         }
+        change.timeless = timeless;
         change.tidy();
         self.announce(&change);
         Ok(result)

@@ -220,7 +220,7 @@ impl Volume {
             }
         }
         if let Some(applied) = applied {
-            Arc::make_mut(&mut state.base).extend(applied.changes);
+            state.lay_below(applied.changes);
             state.digest = state.digest.plus(applied.digest);
             state.count(&commit);
             state.heads.insert(self.device, Head { seq: version.seq, hash, hlc: version.hlc });

@@ -127,6 +127,18 @@ impl State {
         }
     }
 
+    /// Takes rows into the committed state; those that are seen just so are kept in memory once.
+    pub(crate) fn lay_below(&mut self, mut changes: RowChanges) {
+        for (key, row) in &mut changes {
+            if let Some(seen) = self.live.get(key)
+                && seen == row
+            {
+                row.clone_from(seen);
+            }
+        }
+        Arc::make_mut(&mut self.base).extend(changes);
+    }
+
     /// Puts other rows in the place of those on top of the tree.
     pub(crate) fn put_live(&mut self, live: RowChanges) {
         self.fresh = live.iter().filter(|(key, row)| row.is_some() && !key.name.is_empty()).count() as u64;
