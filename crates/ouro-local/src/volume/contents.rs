@@ -150,6 +150,9 @@ impl Volume {
     fn begin_writing(&self, state: &mut State, file: FileId, at: &Place) -> Result<Target, VolumeError> {
         let generation = state.generation;
         if let Some(orphan) = state.open.get(&file).and_then(|o| o.orphan.as_ref()) {
+            if orphan.elsewhere {
+                return Err(VolumeError::Gone);
+            }
             if let Entry::Vacant(below) = state.bases.entry((file, ORPHAN_GENERATION)) {
                 self.layers.begin(file, ORPHAN_GENERATION, orphan.size);
                 below.insert(orphan.content.clone());

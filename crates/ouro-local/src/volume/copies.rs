@@ -31,7 +31,7 @@ impl Volume {
                 let What::Copy { file, content, .. } = seen.what else { continue };
                 let mtime_ns = file.seen_attributes().map_or(0, |attributes| attributes.mtime_ns);
                 let (size, ctime_ns) = (content.size(), self.now_ns());
-                let orphan = Orphan { record: file, content, size, mtime_ns, ctime_ns };
+                let orphan = Orphan { record: file, content, size, mtime_ns, ctime_ns, elsewhere: true };
                 copies.push(OpenCopy { directory: *directory, name, id: conflict.id, orphan });
             }
         }

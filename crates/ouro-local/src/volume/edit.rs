@@ -33,6 +33,9 @@ pub struct Orphan {
     pub mtime_ns: i64,
     /// Last change at all, nanoseconds since 1970.
     pub ctime_ns: i64,
+    /// Another device took its last name: it can be read, but what is written to it would be gone with its last handle, unknown to who
+    /// writes, so that is refused.
+    pub elsewhere: bool,
 }
 
 impl Volume {
@@ -126,7 +129,7 @@ impl Volume {
         unit: &mut Vec<Write>,
     ) -> Result<Vec<LayerFile>, VolumeError> {
         let mut ended = Vec::new();
-        self.adopt_orphans(state, &edited.changes);
+        self.adopt_orphans(state, &edited.changes, false);
         for (file, delta) in edited.pending {
             if let Some(layer) = state.writable.get(&file).copied() {
                 let layered = delta.as_ref().and_then(|d| d.content.as_ref()).is_some_and(
@@ -170,7 +173,7 @@ impl Volume {
     }
 
     /// A file of which only rows vanish has lost its last name: if it is open, it lives on as an orphan.
-    pub(crate) fn adopt_orphans(&self, state: &mut State, changes: &RowChanges) {
+    pub(crate) fn adopt_orphans(&self, state: &mut State, changes: &RowChanges, elsewhere: bool) {
         let mut alive: BTreeMap<FileId, bool> = BTreeMap::new();
         for (key, row) in changes {
             *alive.entry(key.file).or_default() |= row.is_some();
@@ -188,14 +191,11 @@ impl Volume {
             let content = record.contents.last().and_then(|c| c.value.clone()).unwrap_or_else(Content::empty);
             let seen = record.seen_attributes();
             let (mtime_ns, ctime_ns) = seen.map_or((0, 0), |a| (a.mtime_ns, a.ctime_ns));
-            let orphan = match state.hot.get(&file) {
-                Some(hot) => {
-                    Orphan { size: hot.size, mtime_ns: hot.mtime_ns, ctime_ns: self.now_ns(), record, content }
-                }
-                None => {
-                    Orphan { size: content.size(), mtime_ns, ctime_ns: self.now_ns().max(ctime_ns), record, content }
-                }
+            let (size, mtime_ns, ctime_ns) = match state.hot.get(&file) {
+                Some(hot) => (hot.size, hot.mtime_ns, self.now_ns()),
+                None => (content.size(), mtime_ns, self.now_ns().max(ctime_ns)),
             };
+            let orphan = Orphan { size, mtime_ns, ctime_ns, record, content, elsewhere };
             if let Some(open) = state.open.get_mut(&file) {
                 open.orphan = Some(orphan);
             }

@@ -149,7 +149,7 @@ impl Volume {
                 change
             };
             self.end_revived_orphans(state, &live.changes)?;
-            self.adopt_orphans(state, &live.changes);
+            self.adopt_orphans(state, &live.changes, true);
             self.ledger.submit(vec![encode::commit(commit)]);
             Arc::make_mut(&mut state.base).extend(base.changes);
             state.digest = state.digest.plus(base.digest);

@@ -225,7 +225,7 @@ fn what_is_written_into_a_file_that_stayed_open_since_the_last_commit_asks_for_t
 #[test]
 fn what_another_device_deletes_lives_on_for_who_has_it_open() {
     let (world, node, bytes) = online();
-    let handle = world.vfs.open(&ROOT, node, READ).unwrap();
+    let handle = world.vfs.open(&ROOT, node, WRITE).unwrap();
     let version = {
         let view = world.volume.view();
         let seen = ouro_core::render::lookup(&view, &view, &[FileId::ROOT], &name("big")).unwrap().unwrap();
@@ -240,6 +240,7 @@ fn what_another_device_deletes_lives_on_for_who_has_it_open() {
     assert_eq!(wait(|| world.vfs.read(&ROOT, node, handle, 0, 16 << 20)).unwrap(), bytes);
     let stat = world.vfs.getattr(node, Some(handle)).unwrap();
     assert_eq!((stat.size, stat.links), (8 << 20, 0));
+    assert_eq!(errno(world.vfs.write(&ROOT, node, handle, 0, b"nobody would see this")), Errno::Stale);
     world.vfs.release(node, handle);
     assert_eq!(errno(world.vfs.getattr(node, None)), Errno::Stale);
 }
