@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Figures for Ourobox beside its peers, measured in one run on this machine. `make bench` builds what it needs and calls it.
 
-    tests/bench/bench.py [--only peers|million]
+    tests/bench/bench.py [--only peers|uploads|million]
 
 Environment: BENCH_FILES (files in each tree beside the peers, 100000), BENCH_MILLION (files of the large box, 1000000; 0 leaves it out),
 BENCH_ROUNDS (times that a fresh device is measured, 3), BENCH_DIR (scratch space, /dev/shm, so that no disk adds its noise).
@@ -30,7 +30,7 @@ def cpu_model():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["peers", "million"])
+    parser.add_argument("--only", choices=["peers", "uploads", "million"])
     options = parser.parse_args()
     files, large = int(os.environ.get("BENCH_FILES", 100_000)), int(os.environ.get("BENCH_MILLION", 1_000_000))
     rounds = int(os.environ.get("BENCH_ROUNDS", 3))
@@ -40,9 +40,11 @@ def main():
     print(f"load average at the start {os.getloadavg()[0]:.1f}, {rounds} rounds, {files} files", flush=True)
     server = S3(scratch / "served")
     try:
-        if options.only != "million":
+        if options.only == "uploads":
+            peers.measure_uploads(scratch / "peers", server, files, rounds)
+        elif options.only != "million":
             peers.measure(scratch / "peers", server, files, rounds)
-        if options.only != "peers" and large:
+        if options.only in (None, "million") and large:
             million.measure(scratch / "million", server, large)
         print(f"\nload average at the end {os.getloadavg()[0]:.1f}")
     finally:
