@@ -2,6 +2,7 @@
 
 use crate::place::Place;
 use crate::watch::{EVER, until};
+use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
@@ -24,6 +25,8 @@ const COMMAND_SECONDS_MAX: &str = "240";
 /// A device that lives longer is ended with everything that hangs on it.
 const LIFE: Duration = Duration::from_secs(300);
 const LIFE_LONG: Duration = Duration::from_secs(3 * 3_600);
+/// Looks at a killed engine, some seconds together, before its mount is made to let go of it.
+const LOOKS_BEFORE_FORCE: u32 = 150;
 /// Lines of the engine's log shown when a test fails.
 const LOG_LINES: usize = 60;
 /// Marks what was written when no FUSE was needed.
@@ -337,7 +340,7 @@ impl Device {
     pub fn kill_engine(&self) {
         let pids = engines(&self.home());
         assert!(!pids.is_empty(), "{}: no engine runs", self.name);
-        end(&self.home());
+        end(&self.home(), &self.mountpoint());
     }
 
     /// Stops its engine in its tracks (SIGSTOP); [`Device::kill_engine`] ends it also then.
@@ -404,7 +407,7 @@ impl Drop for Device {
             // It ends nothing any more; should it have failed, the test has seen the consequences.
             let _ended = watcher.join();
         }
-        end(&self.home());
+        end(&self.home(), &self.mountpoint());
         detach(&self.mountpoint());
     }
 }
@@ -416,7 +419,7 @@ fn watch_over(home: PathBuf, mountpoint: PathBuf) -> (Sender<()>, JoinHandle<()>
     let watcher = std::thread::spawn(move || {
         if dead.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             eprintln!("a device lived longer than {limit:?}: ending its engine");
-            end(&home);
+            end(&home, &mountpoint);
             detach(&mountpoint);
         }
     });
@@ -440,9 +443,15 @@ fn engines(home: &Path) -> Vec<Pid> {
 }
 
 /// Ends them and returns when they are gone, with everything they held.
-fn end(home: &Path) {
+fn end(home: &Path, mountpoint: &Path) {
     let mut ended = Vec::new();
+    let mut looks = 0;
     until(EVER, "a killed engine is gone", || {
+        looks += 1;
+        if looks == LOOKS_BEFORE_FORCE {
+            // The kernel does not end a thread that tells it of a change while a program waits for an answer in that directory.
+            let _busy = rustix::mount::unmount(mountpoint, UnmountFlags::FORCE);
+        }
         let running = engines(home);
         for pid in &running {
             // It may have ended by itself.

@@ -121,12 +121,6 @@ impl Invalidate for KernelCaches {
     fn attributes(&self, node: NodeNo) {
         self.push(Notice::Attributes(node));
     }
-
-    /// The kernel locks a directory while it looks something up or lists it, and to forget a name in it: so it takes this notice, of a name
-    /// that cannot be, when it is through with that.
-    fn ahead(&self, directory: NodeNo) {
-        self.entry(directory, b"/");
-    }
 }
 
 #[cfg(test)]

@@ -22,12 +22,6 @@ impl Vfs {
                 invalidate.entry(*node, Name::as_bytes(name));
             }
         }
-        // To take a name away the kernel waits for what it does in that directory; elsewhere it must be asked to.
-        let mut ahead = BTreeSet::new();
-        for directory in change.around.iter().chain(&change.directories).filter(|d| !unions.contains_key(*d)) {
-            ahead.extend(self.known_nodes(&realm, *directory));
-        }
-        ahead.into_iter().for_each(|node| invalidate.ahead(node));
         let mut listings = BTreeSet::new();
         for directory in change.directories.iter().chain(change.renumbered.iter().map(|(directory, _)| directory)) {
             let nodes = unions.entry(*directory).or_insert_with(|| self.known_nodes(&realm, *directory));

@@ -56,9 +56,6 @@ pub trait Invalidate: Send + Sync + 'static {
     fn node(&self, node: NodeNo);
     /// Only the attributes have changed.
     fn attributes(&self, node: NodeNo);
-    /// Something in this directory is about to be told of: what the kernel is looking up or listing there now, and may have been answered
-    /// before the change, must be in its caches first.
-    fn ahead(&self, directory: NodeNo);
 }
 
 /// Who a process is, looked up when it matters.

@@ -13,8 +13,6 @@ pub struct Change {
     pub files: Vec<FileId>,
     /// Directories whose listing changed.
     pub directories: Vec<FileId>,
-    /// Directories in which something changed.
-    pub around: Vec<FileId>,
     /// Names that stand for the same file as before, which has another id now: the directories' listings and times are as they were.
     pub renumbered: Vec<(FileId, Name)>,
     /// The directories' times are as their records say, whatever changed in them.
@@ -36,7 +34,6 @@ impl Change {
                 continue;
             }
             change.files.push(key.file);
-            change.around.push(key.directory);
             let rebound = old.is_none() || new.is_none();
             if rebound && !key.name.is_empty() {
                 change.bindings.push((key.directory, key.name.clone()));
@@ -54,8 +51,6 @@ impl Change {
         self.files.dedup();
         self.directories.sort();
         self.directories.dedup();
-        self.around.sort();
-        self.around.dedup();
         self.renumbered.sort();
         self.renumbered.dedup();
     }

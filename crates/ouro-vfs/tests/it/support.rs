@@ -109,9 +109,6 @@ impl Invalidate for Told {
     fn attributes(&self, node: NodeNo) {
         self.0.lock().push(format!("attributes {}", node.0));
     }
-    fn ahead(&self, directory: NodeNo) {
-        self.0.lock().push(format!("ahead {}", directory.0));
-    }
 }
 
 /// Processes by number: groups and command line.
