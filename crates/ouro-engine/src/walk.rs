@@ -239,10 +239,16 @@ impl<'a> Walk<'a> {
             },
             (None, _) => Inflow::Nothing,
         };
+        let attributes = match attributes(&path, kind, &metadata) {
+            Ok(attributes) => attributes,
+            Err(error) => {
+                batch.left_out.push((path, format!("its extended attributes cannot be read: {error}")));
+                return Ok(None);
+            }
+        };
         if has_links && linked.is_none() {
             self.linked.insert((metadata.dev(), metadata.ino()), ordinal);
         }
-        let attributes = attributes(&path, kind, &metadata);
         let owner = Some((metadata.uid(), metadata.gid())).filter(|owner| *owner != self.owner);
         batch.labels.push((ordinal, path.clone()));
         let parent = parent.ordinal;
@@ -316,6 +322,9 @@ fn list(directory: &Directory, batch: &mut Batch) -> Vec<Listed> {
 fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file any more"));
+    }
     Ok(file)
 }
 
@@ -335,18 +344,18 @@ fn nanos(seconds: i64, nanos: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
-fn attributes(path: &Path, kind: Kind, metadata: &Metadata) -> Attributes {
+fn attributes(path: &Path, kind: Kind, metadata: &Metadata) -> io::Result<Attributes> {
     let device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
-    Attributes {
+    Ok(Attributes {
         mode: (metadata.mode() & 0o7777) as u16,
         mtime_ns: nanos(metadata.mtime(), metadata.mtime_nsec()),
         ctime_ns: nanos(metadata.ctime(), metadata.ctime_nsec()),
         rdev: if device { metadata.rdev() } else { 0 },
         xattrs: match kind {
-            Kind::File | Kind::Directory => xattrs(path).unwrap_or_default(),
+            Kind::File | Kind::Directory => xattrs(path)?,
             _ => Vec::new(),
         },
-    }
+    })
 }
 
 /// The `user.*` attributes, sorted by name.
@@ -357,6 +366,8 @@ fn xattrs(path: &Path) -> rustix::io::Result<Xattrs> {
             Err(rustix::io::Errno::RANGE) if names.len() < XATTR_NAMES_BYTES_MAX => {
                 names.resize(XATTR_NAMES_BYTES_MAX, 0)
             }
+            // A file system without any.
+            Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
             other => break other?,
         }
     };
