@@ -6,7 +6,7 @@ use crate::engine::EngineDirs;
 use ouro_core::id::{DeviceId, DeviceNo};
 use ouro_core::port::Runtime;
 use ouro_remote::{Credentials, Limits, Remote, RemoteUri, Store};
-use ouro_repo::{DeviceInfo, InitOptions, Ports, RepoError, Repository, Secret};
+use ouro_repo::{DeviceInfo, InitOptions, Ports, RULES, RepoError, Repository, Secret};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -90,6 +90,7 @@ pub(crate) async fn connect(dirs: &EngineDirs, ports: &Ports, wanted: Wanted) ->
         number: draw_number(ports, &others.iter().map(|d| d.number).collect::<Vec<_>>())?,
         name: wanted.device_name.clone().unwrap_or_else(host_name),
         created_ms: (ports.clock.wall_ns() / 1_000_000).max(0) as u64,
+        rules: RULES,
     };
     repo.register_device(&device).await?;
     let config = BoxConfig {

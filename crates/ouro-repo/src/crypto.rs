@@ -48,6 +48,7 @@ pub(crate) enum Sealed {
     Device = 2,
     Record = 3,
     Hint = 4,
+    Removal = 5,
     Blob = 16,
     Node = 17,
     Directory = 18,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use ouro_core::id::{DeviceId, DeviceNo, Seq};
 use ouro_remote::ListedObject;
+use std::collections::BTreeMap;
 
 use crate::crypto::Sealed;
 use crate::error::RepoError;
@@ -12,10 +13,11 @@ use crate::object::{self, DEVICES_PREFIX, HEADER_BYTES, HEADS_PREFIX, ObjectKind
 use crate::record::Announcement;
 use crate::record_codec::{read_announcement, write_announcement};
 use crate::repository::Repository;
+use crate::rules::RULES;
 use crate::wire::{DecodeError, Reader, Writer, read_flag, read_text, read_u64, write_flag};
 
 /// Requests in flight when many small objects are read.
-const READS_AT_ONCE: usize = 16;
+pub(crate) const READS_AT_ONCE: usize = 16;
 /// Longest device name in bytes.
 const DEVICE_NAME_BYTES_MAX: usize = 255;
 
@@ -30,6 +32,8 @@ pub struct DeviceInfo {
     pub name: String,
     /// When it joined: milliseconds since 1970 (UTC), by its own clock.
     pub created_ms: u64,
+    /// The newest rules that it knew when it joined: see [`RULES`].
+    pub rules: u32,
 }
 
 /// How far a device's log goes, as far as anybody wrote it down: may be stale, so it saves time and decides nothing.
@@ -45,11 +49,14 @@ pub struct Hint {
     pub acknowledged: u64,
     /// When it was written: milliseconds since 1970 (UTC), by the device's own clock.
     pub written_ms: u64,
+    /// The newest rules that the device knows: see [`RULES`].
+    pub rules: u32,
 }
 
 impl DeviceInfo {
     fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
+        writer.varint(u64::from(self.rules));
         writer.varint(u64::from(self.number.0));
         writer.raw(&self.created_ms.to_le_bytes());
         writer.bytes(self.name.as_bytes());
@@ -58,16 +65,18 @@ impl DeviceInfo {
 
     fn decode(id: DeviceId, plain: &[u8]) -> Result<DeviceInfo, DecodeError> {
         let mut reader = Reader::new(plain);
+        let rules = reader.varint32("rules")?;
         let (number, created_ms) = (DeviceNo(reader.varint32("device number")?), read_u64(&mut reader)?);
         let name = read_text(&mut reader, DEVICE_NAME_BYTES_MAX)?;
-        reader.finish()?;
-        Ok(DeviceInfo { id, number, name, created_ms })
+        finish(reader, rules)?;
+        Ok(DeviceInfo { id, number, name, created_ms, rules })
     }
 }
 
 impl Hint {
     fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
+        writer.varint(u64::from(self.rules));
         writer.varint(self.seq.0);
         writer.varint(self.acknowledged);
         writer.raw(&self.written_ms.to_le_bytes());
@@ -80,11 +89,17 @@ impl Hint {
 
     fn decode(device: DeviceId, plain: &[u8]) -> Result<Hint, DecodeError> {
         let mut reader = Reader::new(plain);
+        let rules = reader.varint32("rules")?;
         let (seq, acknowledged, written_ms) = (Seq(reader.varint()?), reader.varint()?, read_u64(&mut reader)?);
         let checkpoint = if read_flag(&mut reader)? { Some(read_announcement(&mut reader)?) } else { None };
-        reader.finish()?;
-        Ok(Hint { device, seq, checkpoint, acknowledged, written_ms })
+        finish(reader, rules)?;
+        Ok(Hint { device, seq, checkpoint, acknowledged, written_ms, rules })
     }
+}
+
+/// A device of newer rules may have more to say; what is known of it stands in front.
+fn finish(reader: Reader<'_>, rules: u32) -> Result<(), DecodeError> {
+    if rules > RULES { Ok(()) } else { reader.finish() }
 }
 
 fn ids_of(names: &[ListedObject], prefix: &str) -> Vec<DeviceId> {
@@ -105,37 +120,70 @@ impl Repository {
         if bytes > limit {
             return Err(RepoError::TooLarge { what: "the device's name", bytes, limit });
         }
-        let object = self.small_object(ObjectKind::Device, Sealed::Device, device.id, &device.encode());
+        let object = self.small_object(ObjectKind::Device, Sealed::Device, &device.id.0, &device.encode());
         self.store().publish(&object::device_name(device.id), object).await?;
+        self.meet(device.clone());
         self.learn_device(device.number, device.id);
         Ok(())
     }
 
-    /// All devices that a list shows, sorted by id; learns their numbers. Torn ones count as absent.
+    /// All devices that a list shows, sorted by id, the removed ones too ([`Repository::retired`]); learns them and their numbers. Torn
+    /// ones count as absent. One list, and a read for each device and each removal that was not known yet.
     ///
     /// # Errors
     ///
     /// What the storage says; [`RepoError::Corrupt`] if one is damaged: without it records cannot be understood.
     pub async fn devices(&self) -> Result<Vec<DeviceInfo>, RepoError> {
         let names = self.store().list(DEVICES_PREFIX).await?;
+        self.learn_removals(names.iter().map(|object| object.name.as_str())).await?;
         let ids: Vec<DeviceId> = ids_of(&names, DEVICES_PREFIX);
         let found: Vec<Option<DeviceInfo>> =
-            stream::iter(ids).map(|id| self.device(id)).buffered(READS_AT_ONCE).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+            stream::iter(ids).map(|id| self.meet_device(id)).buffered(READS_AT_ONCE).try_collect().await?;
+        let devices: Vec<DeviceInfo> = found.into_iter().flatten().collect();
+        self.learn_numbers(&devices).await?;
+        Ok(devices)
     }
 
-    /// One device; `None` if it is not there, or torn. Learns its number.
+    /// Learns which device has which number. Of several that drew the same one (see [`Repository::register_device`]) at most one has
+    /// commits: the others drew again before their first.
+    async fn learn_numbers(&self, devices: &[DeviceInfo]) -> Result<(), RepoError> {
+        let mut by_number: BTreeMap<DeviceNo, Vec<DeviceId>> = BTreeMap::new();
+        for device in devices {
+            by_number.entry(device.number).or_default().push(device.id);
+        }
+        let retired = self.retired();
+        for (number, mut ids) in by_number {
+            ids.sort_by_key(|id| (retired.get(id) == Some(&Seq(0)), *id));
+            let mut holder = ids[0];
+            for id in ids.iter().rev().filter(|_| ids.len() > 1) {
+                if self.read_record_bytes(*id, Seq(1)).await?.is_some() {
+                    holder = *id;
+                }
+            }
+            self.learn_device(number, holder);
+        }
+        Ok(())
+    }
+
+    async fn meet_device(&self, id: DeviceId) -> Result<Option<DeviceInfo>, RepoError> {
+        match self.met(id) {
+            Some(known) => Ok(Some(known)),
+            None => self.device(id).await,
+        }
+    }
+
+    /// Reads one device; `None` if it is not there, or torn.
     ///
     /// # Errors
     ///
     /// What the storage says; [`RepoError::Corrupt`].
     pub async fn device(&self, id: DeviceId) -> Result<Option<DeviceInfo>, RepoError> {
         let name = object::device_name(id);
-        let Some(plain) = self.open_small_object(&name, ObjectKind::Device, Sealed::Device, id).await? else {
+        let Some(plain) = self.open_small_object(&name, ObjectKind::Device, Sealed::Device, &id.0).await? else {
             return Ok(None);
         };
         let device = DeviceInfo::decode(id, &plain).map_err(|error| RepoError::malformed(name, error))?;
-        self.learn_device(device.number, device.id);
+        self.meet(device.clone());
         Ok(Some(device))
     }
 
@@ -145,7 +193,7 @@ impl Repository {
     ///
     /// What the storage says.
     pub async fn write_hint(&self, hint: &Hint) -> Result<(), RepoError> {
-        let object = self.small_object(ObjectKind::Hint, Sealed::Hint, hint.device, &hint.encode());
+        let object = self.small_object(ObjectKind::Hint, Sealed::Hint, &hint.device.0, &hint.encode());
         Ok(self.store().overwrite(&object::hint_name(hint.device), object).await?)
     }
 
@@ -164,7 +212,7 @@ impl Repository {
 
     async fn hint(&self, device: DeviceId) -> Result<Option<Hint>, RepoError> {
         let name = object::hint_name(device);
-        let plain = match self.open_small_object(&name, ObjectKind::Hint, Sealed::Hint, device).await {
+        let plain = match self.open_small_object(&name, ObjectKind::Hint, Sealed::Hint, &device.0).await {
             Err(error) if !matches!(error, RepoError::Remote { .. }) => {
                 tracing::warn!(%name, %error, "a hint cannot be used");
                 return Ok(None);
@@ -178,20 +226,20 @@ impl Repository {
         }))
     }
 
-    fn small_object(&self, kind: ObjectKind, what: Sealed, id: DeviceId, plain: &[u8]) -> Bytes {
+    pub(crate) fn small_object(&self, kind: ObjectKind, what: Sealed, id: &[u8], plain: &[u8]) -> Bytes {
         let frame = Compressor::new(Effort::Thorough).frame(plain);
         let len = frame.len() + self.keys().seal_bytes();
         let mut bytes = object::header(kind, (HEADER_BYTES + len) as u32, len as u32).to_vec();
-        self.keys().seal(what, &id.0, &frame, &mut bytes);
+        self.keys().seal(what, id, &frame, &mut bytes);
         bytes.into()
     }
 
-    async fn open_small_object(
+    pub(crate) async fn open_small_object(
         &self,
         name: &str,
         kind: ObjectKind,
         what: Sealed,
-        id: DeviceId,
+        id: &[u8],
     ) -> Result<Option<Vec<u8>>, RepoError> {
         let Some((bytes, lengths)) = self.read_object(name, kind).await? else {
             return Ok(None);
@@ -199,7 +247,7 @@ impl Repository {
         if lengths.part as usize != bytes.len() - HEADER_BYTES {
             return Err(RepoError::corrupt(name, "lengths do not fit"));
         }
-        let opened = self.keys().open(what, &id.0, &bytes[HEADER_BYTES..]);
+        let opened = self.keys().open(what, id, &bytes[HEADER_BYTES..]);
         let frame = opened.map_err(|_| RepoError::corrupt(name, "the seal is broken"))?;
         Ok(Some(frame::expand(&frame).map_err(|error| RepoError::malformed(name, error))?))
     }

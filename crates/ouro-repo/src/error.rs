@@ -60,6 +60,18 @@ pub enum RepoError {
         /// The newest version known here.
         supported: u32,
     },
+    /// A commit was made by newer rules than this version knows: what it does to the state can't be told.
+    #[error(
+        "{name} was written by rules {found}, this version of Ourobox knows rules {supported}; please update Ourobox"
+    )]
+    NewerRules {
+        /// The object.
+        name: String,
+        /// The rules it was made by.
+        found: u32,
+        /// The newest rules known here.
+        supported: u32,
+    },
     /// The repository uses something that this version does not have.
     #[error("the repository needs {what}, which this version of Ourobox does not have; please update Ourobox")]
     Unsupported {
@@ -155,6 +167,11 @@ impl RepoError {
         }
     }
 
+    /// Whether it was written by a newer version of Ourobox: nothing may be written on top of it.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::NewerFormat { .. } | Self::NewerRules { .. })
+    }
+
     /// Whether data on the remote is damaged or missing: an alarm, not a reason to try for ever.
     pub fn is_corrupt(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Foreign { .. } | Self::BlobGone { .. } | Self::NodeGone { .. })
@@ -173,6 +190,7 @@ impl RepoError {
                 | Self::EncryptedNeedsPassphrase
                 | Self::UnencryptedButPassphraseGiven
                 | Self::NewerFormat { .. }
+                | Self::NewerRules { .. }
                 | Self::Unsupported { .. }
         )
     }

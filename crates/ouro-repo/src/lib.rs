@@ -42,7 +42,9 @@ mod pack;
 mod pipeline;
 mod record;
 mod record_codec;
+mod removed;
 mod repository;
+mod rules;
 mod wire;
 
 pub use blob::SealedBlob;
@@ -61,4 +63,6 @@ pub use record::{
     Announcement, Body, INLINE_BLOB_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, MESSAGE_BYTES_MAX, ReadRecord, Record,
     SealedRecord,
 };
+pub use removed::Removal;
 pub use repository::{InitOptions, Ports, Repository, Secret};
+pub use rules::{RULES, rules_in_effect};

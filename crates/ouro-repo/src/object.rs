@@ -17,6 +17,7 @@ pub(crate) const CONFIG_NAME: &str = "ourobox.json";
 pub(crate) const KEYS_PREFIX: &str = "keys/";
 pub(crate) const DEVICES_PREFIX: &str = "devices/";
 pub(crate) const HEADS_PREFIX: &str = "heads/";
+const REMOVED: &str = ".removed.";
 
 /// What an object is: its eighth byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub(crate) enum ObjectKind {
     Hint = 4,
     Pack = 5,
     Nodes = 6,
+    Removal = 7,
 }
 
 /// A header for an object of `len` bytes whose principal part has `part_len` bytes.
@@ -99,6 +101,17 @@ pub(crate) fn device_name(id: DeviceId) -> String {
     format!("{DEVICES_PREFIX}{id}")
 }
 
+/// Removals stand beside the devices, so that one list shows both.
+pub(crate) fn removal_name(device: DeviceId, by: DeviceId) -> String {
+    format!("{DEVICES_PREFIX}{device}{REMOVED}{by}")
+}
+
+/// The device that was removed, and the one that did it.
+pub(crate) fn removal_of(name: &str) -> Option<(DeviceId, DeviceId)> {
+    let (device, by) = name.strip_prefix(DEVICES_PREFIX)?.split_once(REMOVED)?;
+    Some((device_of(device, "")?, device_of(by, "")?))
+}
+
 pub(crate) fn hint_name(id: DeviceId) -> String {
     format!("{HEADS_PREFIX}{id}")
 }
@@ -160,6 +173,14 @@ mod tests {
         let mut bytes = header(ObjectKind::Hint, (HEADER_BYTES + body.len()) as u32, body.len() as u32).to_vec();
         bytes.extend_from_slice(body);
         bytes
+    }
+
+    #[test]
+    fn a_removal_is_told_from_a_device_by_its_name() {
+        let (device, by) = (DeviceId([1; 16]), DeviceId([0xfe; 16]));
+        assert_eq!(removal_of(&removal_name(device, by)), Some((device, by)));
+        assert_eq!(device_of(&removal_name(device, by), DEVICES_PREFIX), None);
+        assert_eq!(removal_of(&device_name(device)), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::frame::{self, Compressor, Effort, PLAIN_BYTES_MAX};
 use crate::object::{self, HEADER_BYTES, ObjectKind};
 use crate::record_codec::{self, Directory, InlineEntry};
 use crate::repository::Repository;
+use crate::rules::RULES;
 
 /// File data of at most this many bytes each goes into the record; larger goes into packs.
 pub const INLINE_BLOB_BYTES_MAX: usize = 64 << 10;
@@ -25,6 +26,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// A commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// The rules by which it is to be understood: at most [`RULES`](crate::RULES).
+    pub rules: u32,
     /// Who committed.
     pub device: DeviceNo,
     /// Which commit of that device, from 1.
@@ -180,7 +183,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// [`RepoError::Corrupt`] if they are torn, damaged, or another record's; [`RepoError::NewerFormat`].
+    /// [`RepoError::Corrupt`] if they are torn, damaged, or another record's; [`RepoError::NewerFormat`]; [`RepoError::NewerRules`].
     pub fn open_record(&self, device: DeviceId, seq: Seq, bytes: &Bytes) -> Result<ReadRecord, RepoError> {
         let name = object::record_name(device, seq);
         let corrupt = |what| RepoError::corrupt(name.clone(), what);
@@ -189,6 +192,10 @@ impl Repository {
         let opened = self.keys().open(Sealed::Record, &record_key(device, seq), &bytes[HEADER_BYTES..data_start]);
         let frame = opened.map_err(|_| corrupt("the seal is broken"))?;
         let plain = frame::expand(&frame).map_err(|error| RepoError::malformed(name.clone(), error))?;
+        let rules = record_codec::rules(&plain).map_err(|error| RepoError::malformed(name.clone(), error))?;
+        if rules > RULES {
+            return Err(RepoError::NewerRules { name, found: rules, supported: RULES });
+        }
         let (mut record, directory) =
             record_codec::decode(&plain).map_err(|error| RepoError::malformed(name.clone(), error))?;
         if record.seq != seq {

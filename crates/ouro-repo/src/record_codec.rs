@@ -39,6 +39,7 @@ pub(crate) struct Directory {
 
 pub(crate) fn encode(record: &Record, inline: &Directory) -> Vec<u8> {
     let mut writer = Writer::default();
+    writer.varint(u64::from(record.rules));
     writer.varint(u64::from(record.device.0));
     writer.varint(record.seq.0);
     writer.varint(u64::from(record.line));
@@ -81,8 +82,14 @@ pub(crate) fn encode(record: &Record, inline: &Directory) -> Vec<u8> {
     writer.into_vec()
 }
 
+/// The rules a record was made by: they stand first, for what follows may be laid out by them.
+pub(crate) fn rules(plain: &[u8]) -> Result<u32, DecodeError> {
+    Reader::new(plain).varint32("rules")
+}
+
 pub(crate) fn decode(plain: &[u8]) -> Result<(Record, Directory), DecodeError> {
     let mut reader = Reader::new(plain);
+    let rules = reader.varint32("rules")?;
     let device = DeviceNo(reader.varint32("device number")?);
     let seq = Seq(reader.varint()?);
     let line = reader.varint32("line")?;
@@ -108,7 +115,7 @@ pub(crate) fn decode(plain: &[u8]) -> Result<(Record, Directory), DecodeError> {
     let inline = Directory { hash: reader.array()?, entries };
     let body = read_body(&mut reader)?;
     reader.finish()?;
-    Ok((Record { device, seq, line, parents, previous, hlc, message, digest, acknowledged, body }, inline))
+    Ok((Record { rules, device, seq, line, parents, previous, hlc, message, digest, acknowledged, body }, inline))
 }
 
 fn read_body(reader: &mut Reader<'_>) -> Result<Body, DecodeError> {

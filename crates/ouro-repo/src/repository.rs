@@ -16,9 +16,11 @@ use zeroize::Zeroizing;
 use crate::config::{ChunkerParams, RepoConfig, RepositoryId, hex};
 use crate::crypto::{Keys, MasterKey};
 use crate::cut::Tables;
+use crate::device::DeviceInfo;
 use crate::error::RepoError;
 use crate::keyslot::{self, PassphraseCost, Unwrapped};
 use crate::object::{self, CONFIG_NAME, KEYS_PREFIX, Lengths, ObjectKind};
+use crate::removed::Removal;
 
 /// The slot that `init` uses; read without asking for a list.
 const FIRST_SLOT: &str = "keys/0000000000000000";
@@ -76,6 +78,14 @@ struct Inner {
     keys: Keys,
     tables: Arc<Tables>,
     devices: RwLock<BTreeMap<DeviceNo, DeviceId>>,
+    roster: RwLock<Roster>,
+}
+
+/// Who is written down below `devices/`: written once, so read once.
+#[derive(Default)]
+struct Roster {
+    devices: BTreeMap<DeviceId, DeviceInfo>,
+    removals: Vec<Removal>,
 }
 
 impl std::fmt::Debug for Repository {
@@ -197,7 +207,9 @@ impl Repository {
         let keys = Keys::derive(master.as_ref(), config.id);
         let tables = Arc::new(Tables::new(&keys.chunker, config.chunker));
         let devices = RwLock::new(BTreeMap::new());
-        Repository { inner: Arc::new(Inner { store, ports, config, config_bytes, master, keys, tables, devices }) }
+        let roster = RwLock::default();
+        let inner = Inner { store, ports, config, config_bytes, master, keys, tables, devices, roster };
+        Repository { inner: Arc::new(inner) }
     }
 
     /// Which repository this is.
@@ -266,6 +278,27 @@ impl Repository {
     /// [`RepoError::UnknownDevice`] if it was never learnt.
     pub fn device_id(&self, no: DeviceNo) -> Result<DeviceId, RepoError> {
         self.inner.devices.read().get(&no).copied().ok_or(RepoError::UnknownDevice { device: no })
+    }
+
+    /// What is known of a device without asking.
+    pub fn met(&self, id: DeviceId) -> Option<DeviceInfo> {
+        self.inner.roster.read().devices.get(&id).cloned()
+    }
+
+    pub(crate) fn meet(&self, device: DeviceInfo) {
+        self.inner.roster.write().devices.insert(device.id, device);
+    }
+
+    /// Every removal learnt.
+    pub fn removals(&self) -> Vec<Removal> {
+        self.inner.roster.read().removals.clone()
+    }
+
+    pub(crate) fn learn_removal(&self, removal: Removal) {
+        let mut roster = self.inner.roster.write();
+        if !roster.removals.iter().any(|known| (known.device, known.by) == (removal.device, removal.by)) {
+            roster.removals.push(removal);
+        }
     }
 
     /// What an object is called on the remote.

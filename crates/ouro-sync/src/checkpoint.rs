@@ -7,7 +7,7 @@ use ouro_core::delta::Delta;
 use ouro_core::id::{NodeId, Seq};
 use ouro_core::tree::{self, NewNode, NodeRef};
 use ouro_local::volume::{Announced, CheckpointInput, Commit, VolumeError};
-use ouro_repo::{Announcement, Body, Hint, Record};
+use ouro_repo::{Announcement, Body, Hint, RULES, Record};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -118,6 +118,7 @@ impl Sync {
         let (seq, hlc) = self.volume.next_stamp();
         let parents = self.volume.heads();
         let record = Record {
+            rules: RULES,
             device,
             seq,
             line: 0,
@@ -158,6 +159,7 @@ impl Sync {
             checkpoint: Some(announcement(announced)),
             acknowledged: 0,
             written_ms: (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64,
+            rules: RULES,
         };
         Ok(self.repo.write_hint(&hint).await?)
     }

@@ -9,7 +9,7 @@ use ouro_core::content::Locator;
 use ouro_core::delta::Delta;
 use ouro_core::id::{BlobId, FileId, RecordHash};
 use ouro_local::volume::{Sealed, VolumeError};
-use ouro_repo::{Body, Record};
+use ouro_repo::{Body, RULES, Record};
 use std::sync::Arc;
 
 /// A delta of more files than this is kept in packs instead of in the record.
@@ -105,6 +105,7 @@ impl Sync {
         };
         let own = sealed.parents.get(&self.volume.device());
         let record = Record {
+            rules: RULES,
             device: self.volume.device(),
             seq: sealed.version.seq,
             line: 0,

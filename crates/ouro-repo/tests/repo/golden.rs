@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures::executor::block_on;
-use ouro_core::id::{DeviceNo, RecordHash, Seq};
-use ouro_repo::{Announcement, Body, DeviceInfo, Hint, Repository, Secret};
+use ouro_core::id::{DeviceId, DeviceNo, RecordHash, Seq};
+use ouro_repo::{Announcement, Body, DeviceInfo, Hint, RULES, Removal, Repository, Secret};
 use ouro_testkit::MemoryStore;
 
 use crate::support::{DEVICE, NUMBER, new_repo, passphrase, ports, record_with_inline};
@@ -17,10 +17,13 @@ fn folder(encrypted: bool) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(kind)
 }
 
+const OTHER: DeviceId = DeviceId([0xd2; 16]);
+
 /// A repository with one object of every kind.
 fn write_everything(encrypted: bool) -> (std::sync::Arc<MemoryStore>, Repository) {
     let (store, repo) = new_repo(encrypted);
-    let info = DeviceInfo { id: DEVICE, number: NUMBER, name: "kitchen".into(), created_ms: 1_800_000_000_000 };
+    let info =
+        DeviceInfo { id: DEVICE, number: NUMBER, name: "kitchen".into(), created_ms: 1_800_000_000_000, rules: RULES };
     block_on(repo.register_device(&info)).unwrap();
     let mut packer = repo.packer();
     packer.add(b"a blob that is stored as it is").unwrap();
@@ -42,8 +45,11 @@ fn write_everything(encrypted: bool) -> (std::sync::Arc<MemoryStore>, Repository
         let sealed = repo.seal_record(&record, &[]).unwrap();
         block_on(repo.publish_record(NUMBER, DEVICE, record.seq, sealed.bytes)).unwrap();
     }
-    let hint = Hint { device: DEVICE, seq: Seq(3), checkpoint: Some(checkpoint), acknowledged: 0, written_ms: 9 };
+    let checkpoint = Some(checkpoint);
+    let hint = Hint { device: DEVICE, seq: Seq(3), checkpoint, acknowledged: 0, written_ms: 9, rules: RULES };
     block_on(repo.write_hint(&hint)).unwrap();
+    let removal = Removal { device: DEVICE, by: OTHER, last: Seq(2), removed_ms: 1_800_000_000_009 };
+    block_on(repo.remove_device(&removal)).unwrap();
     (store, repo)
 }
 
@@ -97,6 +103,7 @@ fn the_golden_files_are_read() {
         let secret = if encrypted { passphrase("open sesame") } else { Secret::None };
         let repo = block_on(Repository::open(store, ports(9), &secret)).unwrap();
         assert_eq!(block_on(repo.devices()).unwrap()[0].name, "kitchen");
+        assert_eq!(repo.retired(), [(DEVICE, Seq(2))].into());
         assert_eq!(block_on(repo.hints()).unwrap()[0].seq, Seq(3));
         let (first, hash, inline) = block_on(repo.read_record(DEVICE, Seq(1))).unwrap().unwrap();
         assert_eq!((first.message.as_str(), inline.len()), ("first", 1));

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::executor::block_on;
+use ouro_core::delta::Delta;
 use ouro_core::id::{DeviceId, DeviceNo, Seq};
 use ouro_remote::Store;
-use ouro_repo::{Announcement, DeviceInfo, Hint, InitOptions, RepoError, Repository, Secret};
+use ouro_repo::{Announcement, Body, DeviceInfo, Hint, InitOptions, RULES, Removal, RepoError, Repository, Secret};
 use ouro_testkit::MemoryStore;
 
-use crate::support::{DEVICE, NUMBER, new_repo, options, passphrase, ports};
+use crate::support::{DEVICE, NUMBER, new_repo, options, passphrase, ports, record};
 
 fn open(store: &Arc<MemoryStore>, secret: &Secret) -> Result<Repository, RepoError> {
     block_on(Repository::open(store.clone(), ports(2), secret))
@@ -119,7 +120,7 @@ fn ordinary_options_take_an_ordinary_passphrase() {
 
 fn device(byte: u8, number: u32) -> DeviceInfo {
     let (id, number) = (DeviceId([byte; 16]), DeviceNo(number));
-    DeviceInfo { id, number, name: format!("laptop {byte}"), created_ms: 1_800_000_000_000 }
+    DeviceInfo { id, number, name: format!("laptop {byte}"), created_ms: 1_800_000_000_000, rules: RULES }
 }
 
 #[test]
@@ -139,10 +140,59 @@ fn devices_are_registered_once_and_learnt_by_reading() {
 }
 
 #[test]
+fn a_removed_device_is_known_to_all_and_its_log_counts_up_to_the_greatest_number_said() {
+    let (store, repo) = new_repo(true);
+    for info in [device(1, 10), device(2, 20), device(3, 30)] {
+        block_on(repo.register_device(&info)).unwrap();
+    }
+    let removal =
+        |by, last| Removal { device: DeviceId([2; 16]), by: DeviceId([by; 16]), last: Seq(last), removed_ms: 7 };
+    block_on(repo.remove_device(&removal(1, 4))).unwrap();
+    assert_eq!(repo.retired_at(DeviceId([2; 16])), Some(Seq(4)));
+    let other = open(&store, &passphrase("open sesame")).unwrap();
+    assert!(other.retired().is_empty(), "nobody was asked");
+    assert_eq!(block_on(other.devices()).unwrap().len(), 3, "a removed device is a device all the same");
+    assert_eq!(other.retired(), [(DeviceId([2; 16]), Seq(4))].into());
+    block_on(other.remove_device(&removal(3, 6))).unwrap();
+    block_on(repo.devices()).unwrap();
+    for repo in [&repo, &other] {
+        assert_eq!(repo.retired(), [(DeviceId([2; 16]), Seq(6))].into());
+    }
+    let gets = store.usage().gets;
+    block_on(repo.devices()).unwrap();
+    assert_eq!(store.usage().gets, gets, "what is written once is read once");
+    block_on(repo.remove_device(&removal(1, 9))).unwrap();
+    assert_eq!(repo.retired_at(DeviceId([2; 16])), Some(Seq(6)), "what was said first stays");
+}
+
+#[test]
+fn of_two_devices_with_one_number_the_one_that_writes_has_it() {
+    let (store, repo) = new_repo(false);
+    for byte in [1, 2, 3] {
+        block_on(repo.register_device(&device(byte, 10))).unwrap();
+    }
+    let look = || {
+        let other = open(&store, &Secret::None).unwrap();
+        block_on(other.devices()).unwrap();
+        other.device_id(DeviceNo(10)).unwrap()
+    };
+    assert_eq!(look(), DeviceId([1; 16]));
+    let removal = Removal { device: DeviceId([1; 16]), by: DeviceId([9; 16]), last: Seq(0), removed_ms: 7 };
+    block_on(repo.remove_device(&removal)).unwrap();
+    assert_eq!(look(), DeviceId([2; 16]), "one that drew again is none any more");
+    repo.learn_device(DeviceNo(10), DeviceId([3; 16]));
+    let mut record = record(1, Body::Delta(Delta::default()));
+    record.device = DeviceNo(10);
+    let sealed = repo.seal_record(&record, &[]).unwrap();
+    block_on(repo.publish_record(DeviceNo(10), DeviceId([3; 16]), Seq(1), sealed.bytes)).unwrap();
+    assert_eq!(look(), DeviceId([3; 16]));
+}
+
+#[test]
 fn a_hint_is_overwritten_and_a_damaged_one_is_left_out() {
     let (store, repo) = new_repo(true);
     let checkpoint = Some(Announcement { root: None, covers: vec![(NUMBER, Seq(3))], digest: 4 });
-    let mut hint = Hint { device: DEVICE, seq: Seq(3), checkpoint, acknowledged: 0, written_ms: 5 };
+    let mut hint = Hint { device: DEVICE, seq: Seq(3), checkpoint, acknowledged: 0, written_ms: 5, rules: RULES };
     block_on(repo.write_hint(&hint)).unwrap();
     hint.seq = Seq(9);
     block_on(repo.write_hint(&hint)).unwrap();

@@ -7,7 +7,9 @@ use ouro_core::content::{Content, ObjectId};
 use ouro_core::delta::Delta;
 use ouro_core::id::{DeviceId, DeviceNo, RecordHash, Seq};
 use ouro_remote::Store;
-use ouro_repo::{Announcement, Body, INLINE_BLOB_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, MESSAGE_BYTES_MAX, RepoError};
+use ouro_repo::{
+    Announcement, Body, INLINE_BLOB_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, MESSAGE_BYTES_MAX, RULES, RepoError,
+};
 
 use crate::support::{DEVICE, NUMBER, delta, new_repo, noise, passphrase, ports, record, record_with_inline};
 
@@ -160,4 +162,18 @@ fn a_device_nobody_introduced_cannot_seal() {
     let opened = block_on(ouro_repo::Repository::open(store, ports(2), &secret)).unwrap();
     let sealed = opened.seal_record(&record(1, Body::Delta(Delta::default())), &[]);
     assert!(matches!(sealed, Err(RepoError::UnknownDevice { device: NUMBER })));
+}
+
+#[test]
+fn a_record_of_newer_rules_is_refused_with_a_clear_word_whatever_follows_in_it() {
+    let (store, repo) = new_repo(true);
+    let mut newer = record(1, Body::Delta(Delta::default()));
+    newer.rules = RULES + 1;
+    let sealed = repo.seal_record(&newer, &[]).unwrap();
+    block_on(repo.publish_record(NUMBER, DEVICE, Seq(1), sealed.bytes)).unwrap();
+    let error = block_on(repo.read_record(DEVICE, Seq(1))).unwrap_err();
+    assert!(matches!(error, RepoError::NewerRules { found, .. } if found == RULES + 1), "{error}");
+    assert!(error.is_newer() && error.needs_user() && !error.is_corrupt() && !error.is_retryable());
+    assert!(error.to_string().contains("update Ourobox"));
+    assert!(store.snapshot().contains_key(&name(1)));
 }

@@ -11,7 +11,7 @@ use ouro_core::id::{DeviceId, DeviceNo, FileId, Hlc, Seq};
 use ouro_core::name::Name;
 use ouro_core::port::{BoxFuture, Clock, Rng, Runtime};
 use ouro_core::state::{Attributes, Kind, Place};
-use ouro_repo::{Body, ChunkerParams, InitOptions, PassphraseCost, Ports, Record, Repository, Secret};
+use ouro_repo::{Body, ChunkerParams, InitOptions, PassphraseCost, Ports, RULES, Record, Repository, Secret};
 use ouro_testkit::MemoryStore;
 
 pub(crate) const DEVICE: DeviceId = DeviceId([0xd1; 16]);
@@ -104,6 +104,7 @@ pub(crate) fn delta(content: Content) -> Delta {
 
 pub(crate) fn record(seq: u64, body: Body) -> Record {
     Record {
+        rules: RULES,
         device: NUMBER,
         seq: Seq(seq),
         line: 0,

@@ -5,7 +5,7 @@ use futures::executor::block_on;
 use ouro_core::content::{BlobRef, Locator, ObjectId};
 use ouro_core::id::{NodeId, Seq};
 use ouro_remote::Store;
-use ouro_repo::{DeviceInfo, Effort, HEADER_BYTES, RepoError};
+use ouro_repo::{DeviceInfo, Effort, HEADER_BYTES, RULES, RepoError};
 use proptest::prelude::*;
 
 use crate::support::{DEVICE, NUMBER, new_repo, noise, record_with_inline};
@@ -89,7 +89,7 @@ fn a_place_that_cannot_be_is_an_error() {
 #[test]
 fn every_changed_byte_of_a_device_is_noticed() {
     let (store, repo) = new_repo(true);
-    let info = DeviceInfo { id: DEVICE, number: NUMBER, name: "laptop".into(), created_ms: 1 };
+    let info = DeviceInfo { id: DEVICE, number: NUMBER, name: "laptop".into(), created_ms: 1, rules: RULES };
     block_on(repo.register_device(&info)).unwrap();
     let name = format!("devices/{DEVICE}");
     for (at, changed) in changes(&store.snapshot()[&name]) {

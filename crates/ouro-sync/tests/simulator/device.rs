@@ -7,7 +7,7 @@ use ouro_local::database::DatabaseAt;
 use ouro_local::disk::MemoryDisk;
 use ouro_local::ledger::{Ledger, Mode};
 use ouro_local::volume::{Volume, VolumeOptions, VolumePorts, VolumeStores};
-use ouro_repo::{DeviceInfo, Ports, Repository};
+use ouro_repo::{DeviceInfo, Ports, RULES, Repository};
 use ouro_sync::{Sync, SyncError};
 use ouro_testkit::sim::{Chance, Group, Simulation};
 use ouro_testkit::{FaultyStore, MemoryStore};
@@ -85,8 +85,13 @@ impl Device {
         config: Bytes,
         ahead_millis: i64,
     ) -> Device {
-        let info =
-            DeviceInfo { id: DeviceId([no as u8; 16]), number: DeviceNo(no), name: name.to_owned(), created_ms: 0 };
+        let info = DeviceInfo {
+            id: DeviceId([no as u8; 16]),
+            number: DeviceNo(no),
+            name: name.to_owned(),
+            created_ms: 0,
+            rules: RULES,
+        };
         Device {
             info,
             store: Arc::new(store),
