@@ -47,6 +47,20 @@ pub struct DeviceId(pub [u8; 16]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceNo(pub u32);
 
+/// A line of commits: main, or a branch. A branch's number follows from its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Line(pub u32);
+
+impl Line {
+    /// The main line.
+    pub const MAIN: Line = Line(0);
+
+    /// Whether this is the main line.
+    pub fn is_main(self) -> bool {
+        self == Line::MAIN
+    }
+}
+
 /// Position of a commit in its device's log, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);

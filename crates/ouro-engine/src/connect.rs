@@ -91,6 +91,7 @@ pub(crate) async fn connect(dirs: &EngineDirs, ports: &Ports, wanted: Wanted) ->
         name: wanted.device_name.clone().unwrap_or_else(host_name),
         created_ms: (ports.clock.wall_ns() / 1_000_000).max(0) as u64,
         rules: RULES,
+        branch: None,
     };
     repo.register_device(&device).await?;
     let config = BoxConfig {

@@ -66,6 +66,7 @@ pub(crate) struct Keys {
     list_id: Zeroizing<[u8; 32]>,
     record_hash: Zeroizing<[u8; 32]>,
     inline_hash: Zeroizing<[u8; 32]>,
+    line: Zeroizing<[u8; 32]>,
     seal: Zeroizing<[u8; 32]>,
     nonce: Zeroizing<[u8; 32]>,
     tag: Zeroizing<[u8; 32]>,
@@ -94,6 +95,7 @@ impl Keys {
             list_id: key("ourobox v1 block list id"),
             record_hash: key("ourobox v1 record hash"),
             inline_hash: key("ourobox v1 inline hash"),
+            line: key("ourobox v1 line"),
             seal: key("ourobox v1 seal"),
             nonce: key("ourobox v1 nonce"),
             tag: key("ourobox v1 tag"),
@@ -118,6 +120,11 @@ impl Keys {
 
     pub(crate) fn inline_hash(&self, bytes: &[u8]) -> [u8; 16] {
         first(blake3::keyed_hash(&self.inline_hash, bytes))
+    }
+
+    /// Number of a branch; 0 is the main line's.
+    pub(crate) fn line(&self, branch: &str) -> u32 {
+        u32::from_le_bytes(first(blake3::keyed_hash(&self.line, branch.as_bytes()))).max(1)
     }
 
     /// Bytes that a seal adds.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use ouro_core::id::{DeviceId, DeviceNo, Seq};
+use ouro_core::id::{DeviceId, DeviceNo, Line, Seq};
 use ouro_remote::ListedObject;
 use std::collections::BTreeMap;
 
@@ -14,12 +14,14 @@ use crate::record::Announcement;
 use crate::record_codec::{read_announcement, write_announcement};
 use crate::repository::Repository;
 use crate::rules::RULES;
-use crate::wire::{DecodeError, Reader, Writer, read_flag, read_text, read_u64, write_flag};
+use crate::wire::{DecodeError, Reader, Writer, invalid, read_flag, read_text, read_u64, write_flag};
 
 /// Requests in flight when many small objects are read.
 pub(crate) const READS_AT_ONCE: usize = 16;
 /// Longest device name in bytes.
 const DEVICE_NAME_BYTES_MAX: usize = 255;
+/// Longest name of a branch in bytes.
+const BRANCH_NAME_BYTES_MAX: usize = 255;
 
 /// A device that writes to the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,18 @@ pub struct DeviceInfo {
     pub created_ms: u64,
     /// The newest rules that it knew when it joined: see [`RULES`].
     pub rules: u32,
+    /// The branch it writes; `None`: it writes the main line.
+    pub branch: Option<Branch>,
+}
+
+/// What a device that writes a branch says of it. All of a log belongs to one line, so whoever opens a branch writes there as a device of
+/// its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Branch {
+    /// Its name: at most 255 bytes.
+    pub name: String,
+    /// The device that opened it.
+    pub opened_by: DeviceId,
 }
 
 /// How far a device's log goes, as far as anybody wrote it down: may be stale, so it saves time and decides nothing.
@@ -60,6 +74,11 @@ impl DeviceInfo {
         writer.varint(u64::from(self.number.0));
         writer.raw(&self.created_ms.to_le_bytes());
         writer.bytes(self.name.as_bytes());
+        // What writes the main line ends here.
+        if let Some(branch) = &self.branch {
+            writer.bytes(branch.name.as_bytes());
+            writer.raw(&branch.opened_by.0);
+        }
         writer.into_vec()
     }
 
@@ -68,8 +87,24 @@ impl DeviceInfo {
         let rules = reader.varint32("rules")?;
         let (number, created_ms) = (DeviceNo(reader.varint32("device number")?), read_u64(&mut reader)?);
         let name = read_text(&mut reader, DEVICE_NAME_BYTES_MAX)?;
+        let branch = if reader.remaining() > 0 { Some(Branch::decode(&mut reader)?) } else { None };
         finish(reader, rules)?;
-        Ok(DeviceInfo { id, number, name, created_ms, rules })
+        Ok(DeviceInfo { id, number, name, created_ms, branch, rules })
+    }
+
+    /// What people see as the author of its commits: its name, and the branch it writes.
+    pub fn shown(&self) -> String {
+        author(&self.name, self.branch.as_ref().map(|branch| branch.name.as_str()))
+    }
+}
+
+impl Branch {
+    fn decode(reader: &mut Reader<'_>) -> Result<Branch, DecodeError> {
+        let name = read_text(reader, BRANCH_NAME_BYTES_MAX)?;
+        if name.is_empty() {
+            return Err(invalid("a branch without a name"));
+        }
+        Ok(Branch { name, opened_by: DeviceId(reader.array()?) })
     }
 }
 
@@ -102,6 +137,11 @@ fn finish(reader: Reader<'_>, rules: u32) -> Result<(), DecodeError> {
     if rules > RULES { Ok(()) } else { reader.finish() }
 }
 
+/// What people see as the author of commits: the device's name, and the branch it writes.
+pub fn author(device: &str, branch: Option<&str>) -> String {
+    branch.map_or_else(|| device.to_owned(), |branch| format!("{device} on {branch}"))
+}
+
 fn ids_of(names: &[ListedObject], prefix: &str) -> Vec<DeviceId> {
     names.iter().filter_map(|object| object::device_of(&object.name, prefix)).collect()
 }
@@ -114,11 +154,15 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// [`RepoError::TooLarge`] for a name of more than 255 bytes, or what the storage says.
+    /// [`RepoError::TooLarge`] for a name of more than 255 bytes, its own or its branch's, or what the storage says.
     pub async fn register_device(&self, device: &DeviceInfo) -> Result<(), RepoError> {
         let (bytes, limit) = (device.name.len() as u64, DEVICE_NAME_BYTES_MAX as u64);
         if bytes > limit {
             return Err(RepoError::TooLarge { what: "the device's name", bytes, limit });
+        }
+        let (bytes, limit) = (device.branch.as_ref().map_or(0, |b| b.name.len()) as u64, BRANCH_NAME_BYTES_MAX as u64);
+        if bytes > limit {
+            return Err(RepoError::TooLarge { what: "the branch's name", bytes, limit });
         }
         let object = self.small_object(ObjectKind::Device, Sealed::Device, &device.id.0, &device.encode());
         self.store().publish(&object::device_name(device.id), object).await?;
@@ -185,6 +229,16 @@ impl Repository {
         let device = DeviceInfo::decode(id, &plain).map_err(|error| RepoError::malformed(name, error))?;
         self.meet(device.clone());
         Ok(Some(device))
+    }
+
+    /// The line that a device writes.
+    pub fn line_of(&self, device: &DeviceInfo) -> Line {
+        device.branch.as_ref().map_or(Line::MAIN, |branch| self.line_named(&branch.name))
+    }
+
+    /// The line of a branch: two devices that open a branch of one name work on one line.
+    pub fn line_named(&self, branch: &str) -> Line {
+        Line(self.keys().line(branch))
     }
 
     /// Writes a device's hint over the one before.

@@ -51,7 +51,7 @@ pub use blob::SealedBlob;
 pub use config::{ChunkerParams, RepoConfig, RepositoryId};
 pub use crypto::MasterKey;
 pub use cut::Cutter;
-pub use device::{DeviceInfo, Hint};
+pub use device::{Branch, DeviceInfo, Hint, author};
 pub use error::RepoError;
 pub use frame::{Effort, PLAIN_BYTES_MAX};
 pub use keyslot::PassphraseCost;

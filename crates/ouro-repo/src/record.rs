@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ouro_core::content::{BlobRef, Locator, ObjectId};
 use ouro_core::delta::Delta;
-use ouro_core::id::{BlobId, DeviceId, DeviceNo, Hlc, RecordHash, Seq};
+use ouro_core::id::{BlobId, DeviceId, DeviceNo, Hlc, Line, RecordHash, Seq};
 use ouro_core::tree::NodeRef;
 use ouro_remote::RemoteError;
 
@@ -32,8 +32,8 @@ pub struct Record {
     pub device: DeviceNo,
     /// Which commit of that device, from 1.
     pub seq: Seq,
-    /// 0 for the main line; another number is a branch.
-    pub line: u32,
+    /// Which line it is a commit of: its device's.
+    pub line: Line,
     /// The heads it was made on, reduced to the maximal ones: one per device, sorted by device.
     pub parents: Vec<(DeviceNo, Seq, RecordHash)>,
     /// The record before it in this log; `None` for the first.

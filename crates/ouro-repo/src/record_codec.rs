@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ouro_core::codec::{decode_delta, encode_delta};
 use ouro_core::content::{BlobRef, Content, Locator};
 use ouro_core::delta::Delta;
-use ouro_core::id::{BlobId, DeviceNo, Hlc, RecordHash, Seq};
+use ouro_core::id::{BlobId, DeviceNo, Hlc, Line, RecordHash, Seq};
 use ouro_core::tree::{read_node_ref, write_node_ref};
 
 use crate::record::{Announcement, Body, MESSAGE_BYTES_MAX, Record};
@@ -42,7 +42,7 @@ pub(crate) fn encode(record: &Record, inline: &Directory) -> Vec<u8> {
     writer.varint(u64::from(record.rules));
     writer.varint(u64::from(record.device.0));
     writer.varint(record.seq.0);
-    writer.varint(u64::from(record.line));
+    writer.varint(u64::from(record.line.0));
     writer.raw(&record.hlc.0.to_le_bytes());
     writer.raw(&record.digest.to_le_bytes());
     writer.varint(record.acknowledged);
@@ -92,7 +92,7 @@ pub(crate) fn decode(plain: &[u8]) -> Result<(Record, Directory), DecodeError> {
     let rules = reader.varint32("rules")?;
     let device = DeviceNo(reader.varint32("device number")?);
     let seq = Seq(reader.varint()?);
-    let line = reader.varint32("line")?;
+    let line = Line(reader.varint32("line")?);
     let hlc = Hlc(read_u64(&mut reader)?);
     let digest = u128::from_le_bytes(reader.array()?);
     let acknowledged = reader.varint()?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use ouro_core::content::ObjectId;
-use ouro_core::id::{DeviceId, DeviceNo};
+use ouro_core::id::{DeviceId, DeviceNo, Line};
 use ouro_core::port::{Clock, Rng, Runtime};
 use ouro_core::tree::TreeParams;
 use ouro_remote::{RemoteError, Store};
@@ -78,6 +78,8 @@ struct Inner {
     keys: Keys,
     tables: Arc<Tables>,
     devices: RwLock<BTreeMap<DeviceNo, DeviceId>>,
+    /// Lines of devices that were not met in `devices/` yet: this one, offline.
+    lines: RwLock<BTreeMap<DeviceNo, Line>>,
     roster: RwLock<Roster>,
 }
 
@@ -206,9 +208,8 @@ impl Repository {
     ) -> Repository {
         let keys = Keys::derive(master.as_ref(), config.id);
         let tables = Arc::new(Tables::new(&keys.chunker, config.chunker));
-        let devices = RwLock::new(BTreeMap::new());
-        let roster = RwLock::default();
-        let inner = Inner { store, ports, config, config_bytes, master, keys, tables, devices, roster };
+        let (devices, lines, roster) = (RwLock::default(), RwLock::default(), RwLock::default());
+        let inner = Inner { store, ports, config, config_bytes, master, keys, tables, devices, lines, roster };
         Repository { inner: Arc::new(inner) }
     }
 
@@ -264,6 +265,19 @@ impl Repository {
     /// Remembers which device has a number, so that its log can be found from a locator.
     pub fn learn_device(&self, no: DeviceNo, id: DeviceId) {
         self.inner.devices.write().insert(no, id);
+    }
+
+    /// Remembers which line a device writes that is not met yet.
+    pub fn learn_line(&self, no: DeviceNo, line: Line) {
+        self.inner.lines.write().insert(no, line);
+    }
+
+    /// The line that a device writes; the main line for one that was never learnt.
+    pub fn line(&self, no: DeviceNo) -> Line {
+        match self.device_id(no).ok().and_then(|id| self.met(id)) {
+            Some(device) => self.line_of(&device),
+            None => self.inner.lines.read().get(&no).copied().unwrap_or_default(),
+        }
     }
 
     /// Every device learnt, by number.

@@ -121,7 +121,7 @@ impl Sync {
             rules: RULES,
             device,
             seq,
-            line: 0,
+            line: self.line(),
             parents: parents.iter().map(|(device, head)| (*device, head.seq, head.hash)).collect(),
             previous: parents.get(&device).map(|head| head.hash),
             hlc,

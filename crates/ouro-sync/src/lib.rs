@@ -31,7 +31,7 @@ pub use import::{Import, Incoming, Inflow, LeftOut, Ordinal};
 pub use snapshot::{Taken, Turn};
 pub use status::{Cost, SyncStatus};
 
-use ouro_core::id::{BlobId, DeviceId, NodeId};
+use ouro_core::id::{BlobId, DeviceId, Line, NodeId};
 use ouro_local::volume::Volume;
 use ouro_repo::{Ports, Repository};
 use parking_lot::Mutex;
@@ -113,6 +113,11 @@ impl Sync {
     /// The repository.
     pub fn repo(&self) -> &Repository {
         &self.repo
+    }
+
+    /// The line that this device writes.
+    pub fn line(&self) -> Line {
+        self.repo.line(self.volume.device())
     }
 
     /// Ends [`Sync::run`] at its next pause; what was sealed stays in the journal.

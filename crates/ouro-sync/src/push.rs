@@ -108,7 +108,7 @@ impl Sync {
             rules: RULES,
             device: self.volume.device(),
             seq: sealed.version.seq,
-            line: 0,
+            line: self.line(),
             parents: sealed.parents.iter().map(|(device, head)| (*device, head.seq, head.hash)).collect(),
             previous: own.map(|head| head.hash),
             hlc: sealed.version.hlc,

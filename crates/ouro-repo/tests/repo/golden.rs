@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures::executor::block_on;
 use ouro_core::id::{DeviceId, DeviceNo, RecordHash, Seq};
-use ouro_repo::{Announcement, Body, DeviceInfo, Hint, RULES, Removal, Repository, Secret};
+use ouro_repo::{Announcement, Body, Branch, DeviceInfo, Hint, RULES, Removal, Repository, Secret};
 use ouro_testkit::MemoryStore;
 
 use crate::support::{DEVICE, NUMBER, new_repo, passphrase, ports, record_with_inline};
@@ -22,9 +22,12 @@ const OTHER: DeviceId = DeviceId([0xd2; 16]);
 /// A repository with one object of every kind.
 fn write_everything(encrypted: bool) -> (std::sync::Arc<MemoryStore>, Repository) {
     let (store, repo) = new_repo(encrypted);
-    let info =
-        DeviceInfo { id: DEVICE, number: NUMBER, name: "kitchen".into(), created_ms: 1_800_000_000_000, rules: RULES };
+    let (name, rules) = ("kitchen".to_owned(), RULES);
+    let info = DeviceInfo { id: DEVICE, number: NUMBER, name, created_ms: 1_800_000_000_000, rules, branch: None };
     block_on(repo.register_device(&info)).unwrap();
+    let branch = Some(Branch { name: "draft".into(), opened_by: DEVICE });
+    let opened = DeviceInfo { id: DeviceId([0xe5; 16]), number: DeviceNo(8), branch, ..info };
+    block_on(repo.register_device(&opened)).unwrap();
     let mut packer = repo.packer();
     packer.add(b"a blob that is stored as it is").unwrap();
     packer.add(&b"a blob that compresses. ".repeat(50)).unwrap();
@@ -102,7 +105,9 @@ fn the_golden_files_are_read() {
         }
         let secret = if encrypted { passphrase("open sesame") } else { Secret::None };
         let repo = block_on(Repository::open(store, ports(9), &secret)).unwrap();
-        assert_eq!(block_on(repo.devices()).unwrap()[0].name, "kitchen");
+        let devices = block_on(repo.devices()).unwrap();
+        assert_eq!((devices[0].name.as_str(), devices[0].branch.as_ref()), ("kitchen", None));
+        assert_eq!(devices[1].shown(), "kitchen on draft");
         assert_eq!(repo.retired(), [(DEVICE, Seq(2))].into());
         assert_eq!(block_on(repo.hints()).unwrap()[0].seq, Seq(3));
         let (first, hash, inline) = block_on(repo.read_record(DEVICE, Seq(1))).unwrap().unwrap();

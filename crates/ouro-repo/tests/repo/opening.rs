@@ -5,9 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::executor::block_on;
 use ouro_core::delta::Delta;
-use ouro_core::id::{DeviceId, DeviceNo, Seq};
+use ouro_core::id::{DeviceId, DeviceNo, Line, Seq};
 use ouro_remote::Store;
-use ouro_repo::{Announcement, Body, DeviceInfo, Hint, InitOptions, RULES, Removal, RepoError, Repository, Secret};
+use ouro_repo::{
+    Announcement, Body, Branch, DeviceInfo, Hint, InitOptions, RULES, Removal, RepoError, Repository, Secret,
+};
 use ouro_testkit::MemoryStore;
 
 use crate::support::{DEVICE, NUMBER, new_repo, options, passphrase, ports, record};
@@ -120,7 +122,7 @@ fn ordinary_options_take_an_ordinary_passphrase() {
 
 fn device(byte: u8, number: u32) -> DeviceInfo {
     let (id, number) = (DeviceId([byte; 16]), DeviceNo(number));
-    DeviceInfo { id, number, name: format!("laptop {byte}"), created_ms: 1_800_000_000_000, rules: RULES }
+    DeviceInfo { id, number, name: format!("laptop {byte}"), created_ms: 1_800_000_000_000, rules: RULES, branch: None }
 }
 
 #[test]
@@ -186,6 +188,37 @@ fn of_two_devices_with_one_number_the_one_that_writes_has_it() {
     let sealed = repo.seal_record(&record, &[]).unwrap();
     block_on(repo.publish_record(DeviceNo(10), DeviceId([3; 16]), Seq(1), sealed.bytes)).unwrap();
     assert_eq!(look(), DeviceId([3; 16]));
+}
+
+#[test]
+fn devices_that_open_a_branch_of_one_name_write_one_line() {
+    let (store, repo) = new_repo(true);
+    let branch = |name: &str| Some(Branch { name: name.to_owned(), opened_by: DeviceId([1; 16]) });
+    let opened = [
+        device(1, 10),
+        DeviceInfo { branch: branch("draft"), ..device(2, 20) },
+        DeviceInfo { branch: branch("draft"), ..device(3, 30) },
+        DeviceInfo { branch: branch("other"), ..device(4, 40) },
+    ];
+    for info in &opened {
+        block_on(repo.register_device(info)).unwrap();
+    }
+    let other = open(&store, &passphrase("open sesame")).unwrap();
+    assert_eq!(block_on(other.devices()).unwrap(), opened);
+    assert_eq!(
+        opened.map(|info| info.shown()),
+        ["laptop 1", "laptop 2 on draft", "laptop 3 on draft", "laptop 4 on other"]
+    );
+    for repo in [&repo, &other] {
+        let lines = [10, 20, 30, 40].map(|no| repo.line(DeviceNo(no)));
+        assert_eq!(lines[0], Line::MAIN);
+        assert!(!lines[1].is_main() && lines[1] == lines[2] && lines[1] != lines[3], "{lines:?}");
+        assert_eq!(lines[1], repo.line_named("draft"));
+    }
+    let (_, elsewhere) = new_repo(false);
+    assert_ne!(elsewhere.line_named("draft"), repo.line_named("draft"), "numbers tell nothing about names");
+    let long = DeviceInfo { branch: branch(&"x".repeat(256)), ..device(5, 50) };
+    assert!(matches!(block_on(repo.register_device(&long)), Err(RepoError::TooLarge { .. })));
 }
 
 #[test]

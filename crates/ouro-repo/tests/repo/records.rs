@@ -55,7 +55,7 @@ fn a_blob_in_a_record_is_found_by_the_reference_in_its_delta() {
 fn every_field_comes_back() {
     let (_, repo) = new_repo(true);
     let mut full = record(3, Body::Delta(Delta::default()));
-    full.line = 4;
+    full.line = ouro_core::id::Line(4);
     full.parents = vec![(DeviceNo(1), Seq(2), RecordHash([3; 32])), (NUMBER, Seq(2), RecordHash([4; 32]))];
     full.previous = Some(RecordHash([5; 32]));
     full.message = "before the journey".into();

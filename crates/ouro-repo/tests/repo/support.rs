@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use ouro_core::content::{BlobRef, Content};
 use ouro_core::delta::{AddedContent, AddedPlacement, Delta, FileDelta};
-use ouro_core::id::{DeviceId, DeviceNo, FileId, Hlc, Seq};
+use ouro_core::id::{DeviceId, DeviceNo, FileId, Hlc, Line, Seq};
 use ouro_core::name::Name;
 use ouro_core::port::{BoxFuture, Clock, Rng, Runtime};
 use ouro_core::state::{Attributes, Kind, Place};
@@ -107,7 +107,7 @@ pub(crate) fn record(seq: u64, body: Body) -> Record {
         rules: RULES,
         device: NUMBER,
         seq: Seq(seq),
-        line: 0,
+        line: Line::MAIN,
         parents: Vec::new(),
         previous: None,
         hlc: Hlc::from_millis(1_800_000_000_000),

@@ -89,7 +89,8 @@ fn a_place_that_cannot_be_is_an_error() {
 #[test]
 fn every_changed_byte_of_a_device_is_noticed() {
     let (store, repo) = new_repo(true);
-    let info = DeviceInfo { id: DEVICE, number: NUMBER, name: "laptop".into(), created_ms: 1, rules: RULES };
+    let (name, rules) = ("laptop".to_owned(), RULES);
+    let info = DeviceInfo { id: DEVICE, number: NUMBER, name, created_ms: 1, rules, branch: None };
     block_on(repo.register_device(&info)).unwrap();
     let name = format!("devices/{DEVICE}");
     for (at, changed) in changes(&store.snapshot()[&name]) {

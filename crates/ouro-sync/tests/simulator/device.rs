@@ -91,6 +91,7 @@ impl Device {
             name: name.to_owned(),
             created_ms: 0,
             rules: RULES,
+            branch: None,
         };
         Device {
             info,
