@@ -4,7 +4,7 @@
 ENV := . target/tools/env &&
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: run test test-long bench lint
+.PHONY: run test test-long bench peers lint
 
 # Builds Ourobox and mounts a demonstration box on a plain folder.
 run:
@@ -29,6 +29,12 @@ bench:
 	@scripts/bootstrap bench
 	@$(ENV) cargo build --locked --release --package ouro-cli --package ouro-fuse --bins --example memory
 	@$(ENV) OUROBOX_BINARY=$(BUILT)/release/ourobox tests/bench/bench.py
+
+# The same edits on Syncthing, Unison and Ourobox, and what became of them (docs/conflicts-compared.md).
+peers:
+	@scripts/bootstrap peers
+	@$(ENV) cargo build --locked --release --package ouro-cli
+	@$(ENV) OUROBOX_BINARY=$(BUILT)/release/ourobox tests/bench/conflicts.py
 
 # Style, lints and the rules of the house.
 lint:

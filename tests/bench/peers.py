@@ -189,7 +189,7 @@ def uploads(table, scratch, s3, rounds):
         trees.write(some, os.urandom(300))
         table.note("one changed file among them", "restic", restic.backup(source)[0])
 
-        device = Device(scratch / f"upload-{number}", s3, s3.bucket(f"upload-{number}"))
+        device = Device(scratch / f"upload-{number}", s3.box(s3.bucket(f"upload-{number}")))
         device.start()
         before, start = device.process.cpu_s(), time.monotonic()
         device.call("import", source, device.mount / "tree")
@@ -204,7 +204,7 @@ def uploads(table, scratch, s3, rounds):
 
         table.note("one changed file among them", "ourobox", timed(change))
         device.stop()
-        through = Device(scratch / f"through-{number}", s3, s3.bucket(f"through-{number}"))
+        through = Device(scratch / f"through-{number}", s3.box(s3.bucket(f"through-{number}")))
         through.start()
         before, start = through.process.cpu_s(), time.monotonic()
         run("cp", "-r", source, through.mount / "tree")
@@ -218,7 +218,7 @@ def uploads(table, scratch, s3, rounds):
 def ourobox_side(table, scratch, s3, rounds):
     """Ourobox: one device writes, fresh ones read."""
     bucket = s3.bucket("ourobox")
-    writer = Device(scratch / "writer", s3, bucket)
+    writer = Device(scratch / "writer", s3.box(bucket))
     with writer.mounted() as mount:
         run("cp", "-r", scratch / "plain/tree", mount / "tree")
         run("cp", "-r", scratch / "plain/flat", mount / "flat")
@@ -234,7 +234,7 @@ def ourobox_side(table, scratch, s3, rounds):
         time.sleep(3)
         writer.wait()
     for number in range(rounds):
-        reader = Device(scratch / f"reader-{number}", s3, bucket)
+        reader = Device(scratch / f"reader-{number}", s3.box(bucket))
         table.note("fresh device: mount", "ourobox", reader.start())
         begin = time.monotonic()
         while not (reader.mount / "tree").is_dir():

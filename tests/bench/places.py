@@ -22,7 +22,7 @@ START_S = 30
 
 def fail(what):
     """Ends the run with one line."""
-    sys.exit(f"bench: {what}")
+    sys.exit(f"{pathlib.Path(sys.argv[0]).stem}: {what}")
 
 
 def run(*command, **options):
@@ -111,6 +111,10 @@ class S3:
         run(RCLONE, "mkdir", *self.options(), f":s3:{name}")
         return name
 
+    def box(self, bucket):
+        """The URI of a box in a bucket."""
+        return f"s3://{bucket}/box?region=us-east-1&endpoint={self.endpoint}"
+
     def options(self):
         """What rclone has to be told to reach it as `:s3:`."""
         keys = ["--s3-access-key-id", KEY, "--s3-secret-access-key", SECRET]
@@ -120,7 +124,7 @@ class S3:
 class Device:
     """One installation of Ourobox with a home and a mount of its own."""
 
-    def __init__(self, folder, s3, bucket, **env):
+    def __init__(self, folder, remote, **env):
         self.home, self.mount = folder / "home", folder / "mount"
         for made in (self.home, self.mount):
             made.mkdir(parents=True)
@@ -132,7 +136,6 @@ class Device:
         secret = folder / "passphrase"
         secret.write_text("bench\n")
         secret.chmod(0o600)
-        remote = f"s3://{bucket}/box?region=us-east-1&endpoint={s3.endpoint}"
         self.call("init", remote, "--box", "bench", "--device-name", folder.name, "--passphrase-file", secret)
         self.process = None
 

@@ -166,6 +166,7 @@ fn show_stats(one: &BoxStats) -> String {
     if let Some(cost) = &one.last_checkpoint {
         line("last checkpoint", show_cost(cost));
     }
+    line("digest", one.digest.clone());
     text
 }
 

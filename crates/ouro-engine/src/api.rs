@@ -612,6 +612,8 @@ pub struct BoxStats {
     pub commits: u64,
     /// Checkpoints published since start.
     pub checkpoints: u64,
+    /// Digest of the committed state, 32 hexadecimal digits: devices that know the same commits have the same.
+    pub digest: String,
 }
 
 /// Requests by kind.

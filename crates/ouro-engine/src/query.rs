@@ -79,6 +79,7 @@ impl OpenBox {
             last_checkpoint: sync.last_checkpoint.map(cost),
             commits: sync.commits,
             checkpoints: sync.checkpoints,
+            digest: format!("{:032x}", self.volume.digest().0),
         }
     }
 }
