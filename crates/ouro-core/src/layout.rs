@@ -152,17 +152,23 @@ impl Layout<'_> {
     }
 
     fn put(&mut self, key: Key, row: Row) {
-        if !key.name.is_empty() && key.directory != FileId::HOMELESS {
-            self.unsure.insert(key.directory);
-        }
+        self.look_at_parent(&key);
         self.work.changes.insert(key, Some(row));
     }
 
     fn remove(&mut self, key: Key) {
+        self.look_at_parent(&key);
+        self.work.changes.insert(key, None);
+    }
+
+    fn look_at_parent(&mut self, key: &Key) {
         if !key.name.is_empty() && key.directory != FileId::HOMELESS {
             self.unsure.insert(key.directory);
         }
-        self.work.changes.insert(key, None);
+        if key.directory == FileId::RECOVERED {
+            // What is shown there says that it stands elsewhere.
+            self.listings.insert(FileId::RECOVERED);
+        }
     }
 
     /// Moves the rows of directories: first who is known at all, then where each is shown, then their rows.
