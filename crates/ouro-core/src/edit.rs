@@ -8,12 +8,14 @@ mod act;
 mod draft;
 mod identity;
 mod many;
+mod purge;
 mod resolve;
 mod sealing;
 mod settle;
 
 pub use identity::Succession;
 pub use many::{Birth, Cradle};
+pub use purge::Among;
 pub use resolve::Keep;
 pub use sealing::hlc_floor;
 

@@ -48,7 +48,7 @@ pub(crate) struct Device {
     pub(crate) known: BTreeMap<DeviceNo, u64>,
     pub(crate) state: State,
     clock: Hlc,
-    counter: u32,
+    pub(crate) counter: u32,
 }
 
 pub(crate) fn attributes(mode: u16) -> Attributes {
@@ -207,14 +207,24 @@ impl Device {
 
     /// Makes a commit of what is pending.
     pub(crate) fn seal(&mut self, millis: u64) -> Option<Commit> {
+        let floor = self.settle()?;
+        self.clock = self.clock.max(Hlc::from_millis(millis)).max(floor).next();
+        Some(self.seal_at(self.clock))
+    }
+
+    /// Does what has to be done before sealing; the stamp that the commit must exceed, or nothing if nothing is pending.
+    pub(crate) fn settle(&mut self) -> Option<Hlc> {
         self.edit(|e| Ok(((), e.settle()?))).expect("settling works");
         if self.pending.files.is_empty() {
             return None;
         }
-        let floor = hlc_floor(&self.live, &self.pending).expect("all rows are there");
-        self.clock = self.clock.max(Hlc::from_millis(millis)).max(floor).next();
+        Some(hlc_floor(&self.live, &self.pending).expect("all rows are there"))
+    }
+
+    /// Makes a commit of what is pending and settled.
+    pub(crate) fn seal_at(&mut self, hlc: Hlc) -> Commit {
         let seq = Seq(self.known.get(&self.no).copied().unwrap_or(0) + 1);
-        let version = Version { hlc: self.clock, device: self.no, seq };
+        let version = Version { hlc, device: self.no, seq };
         let pending = core::mem::take(&mut self.pending);
         let place = |d: &ouro_core::delta::FileDelta| {
             let at = d.content.as_ref().map(|c| &c.at);
@@ -230,7 +240,16 @@ impl Device {
         };
         self.commit(&commit);
         assert_eq!(self.live.0, self.committed.0, "nothing is pending after sealing");
-        Some(commit)
+        commit
+    }
+
+    /// Ends and begins again with what the journal held of what was pending.
+    pub(crate) fn crash(&mut self, pending: Pending) {
+        let delta = Delta { files: pending.files.values().cloned().collect() };
+        let applied = apply(&self.committed, &delta, Version::PENDING).expect("all rows are there");
+        self.live = MapRows(self.committed.0.clone());
+        put(&mut self.live, applied.changes);
+        self.pending = pending;
     }
 
     fn commit(&mut self, commit: &Commit) {

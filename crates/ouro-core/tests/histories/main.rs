@@ -4,6 +4,8 @@
 mod cost;
 mod device;
 mod oracle;
+mod purge;
 mod random;
+mod reference;
 mod resolve;
 mod table;

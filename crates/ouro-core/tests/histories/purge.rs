@@ -1,0 +1,65 @@
+//! What is purged, and what comes of purging too early.
+
+use crate::device::{Commit, Device};
+use crate::table::MILLIS;
+use ouro_core::edit::Among;
+
+fn purge(device: &mut Device, settled: &Device, among: Among) -> usize {
+    device.edit(|e| e.purge(&settled.committed, among)).expect("all rows are there")
+}
+
+fn seal(device: &mut Device, minutes: u64) -> Commit {
+    device.seal(MILLIS + minutes * 60_000).expect("something is pending")
+}
+
+/// A device that knows some commits.
+fn knowing(commits: &[&Commit]) -> Device {
+    let mut device = Device::new(9);
+    for commit in commits {
+        device.learn(commit);
+    }
+    device
+}
+
+#[test]
+fn what_was_hidden_when_all_knew_it_goes_and_nothing_else() {
+    let mut device = Device::new(1);
+    for path in ["/d", "/d/e", "/kept"] {
+        device.make(path, None);
+    }
+    device.make("/d/f", Some("text"));
+    let made = seal(&mut device, 0);
+    device.remove_all("/d");
+    let removed = seal(&mut device, 1);
+    assert_eq!(
+        purge(&mut device, &knowing(&[&made]), Among::Homeless),
+        0,
+        "somebody may not know yet that it is removed"
+    );
+    assert_eq!(purge(&mut device, &knowing(&[&made, &removed]), Among::Homeless), 2, "both directories");
+    seal(&mut device, 2);
+    device.check();
+    assert_eq!(device.paths().into_keys().collect::<Vec<_>>(), ["", "/kept"]);
+    assert!(device.state.values().all(|file| file.placements.iter().all(|p| !p.removed)), "no record is left");
+}
+
+/// What a device that was given up puts into a purged directory is found in `Recovered/`, and so is the next one.
+#[test]
+fn regression_a_file_that_joins_others_in_recovered_is_announced() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.make("/d", None);
+    let made = seal(&mut a, 0);
+    b.learn(&made);
+    a.remove("/d");
+    let removed = seal(&mut a, 1);
+    assert_eq!(purge(&mut a, &knowing(&[&made, &removed]), Among::Everything), 1);
+    seal(&mut a, 2);
+    for (minutes, leaf) in [(3, "x"), (4, "y")] {
+        b.make(&format!("/d/{leaf}"), Some(leaf));
+        let late = seal(&mut b, minutes);
+        // That its directory is told to list something else is checked there.
+        a.learn(&late);
+        assert!(a.paths().contains_key(&format!("/Recovered/{leaf}")));
+    }
+    a.check();
+}
