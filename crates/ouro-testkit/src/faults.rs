@@ -21,6 +21,8 @@ pub struct Faults {
     pub stale_list: u32,
     /// A get of a hint returns what it held before its last overwrite.
     pub stale_hint: u32,
+    /// A publish does not look whether the name is taken: the last write wins.
+    pub ignored_condition: u32,
 }
 
 impl Faults {
@@ -41,6 +43,7 @@ impl Faults {
             server_error: 30,
             stale_list: 200,
             stale_hint: 200,
+            ignored_condition: 100,
         }
     }
 }

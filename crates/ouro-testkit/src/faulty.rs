@@ -205,10 +205,13 @@ impl<S: Store> FaultyStore<S> {
             return self.end(operation, name, true, Ok(())).await;
         }
         let times = if draw.happens(faults.duplicate) { 2 } else { 1 };
+        let conditional = once && !draw.happens(faults.ignored_condition);
         let mut answer = Ok(());
         for _ in 0..times {
-            answer = if once {
+            answer = if conditional {
                 self.inner.publish(name, bytes.clone()).await
+            } else if once {
+                self.inner.overwrite(name, bytes.clone()).await
             } else {
                 self.write_hint(name, bytes.clone()).await
             };
