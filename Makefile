@@ -4,7 +4,10 @@
 ENV := . target/tools/env &&
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: run test test-long bench peers lint
+# The workspace's own code as fast as it gets, beside what others wrote as it is built for the tests.
+FAST := CARGO_PROFILE_DEV_OPT_LEVEL=3
+
+.PHONY: run test test-long sim oracle mutants bench peers lint
 
 # Builds Ourobox and mounts a demonstration box on a plain folder.
 run:
@@ -23,6 +26,24 @@ test-long: lint
 	@scripts/bootstrap test-long
 	@$(ENV) cargo build --locked --workspace --bins --tests
 	@$(ENV) OUROBOX_LONG=1 OUROBOX_HISTORIES=20000 OUROBOX_BINARY=$(BUILT)/debug/ourobox cargo test --locked --workspace --no-fail-fast
+
+# Whole histories of the simulator on all cores: for SECONDS, or as many as HISTORIES, from the seed FIRST on. Stops at the first that
+# fails.
+sim:
+	@scripts/bootstrap test
+	@$(ENV) $(FAST) OUROBOX_SECONDS=$(SECONDS) OUROBOX_HISTORIES=$(HISTORIES) OUROBOX_FIRST=$(FIRST) \
+		cargo test --locked --package ouro-sync --test simulator -- --ignored --exact sim --nocapture
+
+# N histories of the model in crates/ouro-core/tests/reference, from the seed FIRST on, replayed.
+oracle:
+	@scripts/bootstrap test
+	@$(ENV) $(FAST) OUROBOX_HISTORIES=$(N) OUROBOX_FIRST=$(FIRST) \
+		cargo test --locked --package ouro-core --test histories -- reference --nocapture
+
+# Bugs planted on purpose, each of which the simulator or the model has to find.
+mutants:
+	@scripts/bootstrap test
+	@$(ENV) scripts/mutants $(NAME)
 
 # Figures beside the peers, in one run. tests/bench/bench.py says what can be set.
 bench:

@@ -4,10 +4,12 @@ use crate::tree::{self, Spot};
 use bytes::Bytes;
 use futures::executor::block_on;
 use ouro_core::content::{BlobRef, Content};
+use ouro_core::id::BlobId;
 use ouro_core::port::{BoxFuture, Clock, Rng, Runtime};
 use ouro_local::volume::{Volume, VolumeError};
 use ouro_repo::{Ports, Repository};
 use ouro_testkit::MemoryStore;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,6 +20,10 @@ pub(crate) struct Contents {
     times: BTreeMap<Vec<u8>, u32>,
     /// What someone who saw it replaced or deleted.
     gone: BTreeSet<Vec<u8>>,
+    /// What of that is sure: no crash takes it back, and no other name showed the content.
+    superseded: BTreeSet<Vec<u8>>,
+    /// What was under the pen when its device crashed: a write of which only the beginning is left is a write of what was there.
+    interrupted: BTreeSet<Vec<u8>>,
     /// What was promised to be kept.
     kept: BTreeSet<Vec<u8>>,
 }
@@ -29,6 +35,20 @@ impl Contents {
 
     pub(crate) fn leaves(&mut self, content: Vec<u8>) {
         self.gone.insert(content);
+    }
+
+    pub(crate) fn supersede(&mut self, contents: impl IntoIterator<Item = Vec<u8>>) {
+        self.superseded.extend(contents);
+    }
+
+    /// Whether a content that was written once is shown although somebody who saw it replaced or deleted it.
+    pub(crate) fn is_back(&self, content: &[u8]) -> bool {
+        let once = self.times.get(content) == Some(&1);
+        once && self.superseded.contains(content) && !self.interrupted.contains(content)
+    }
+
+    pub(crate) fn excuse(&mut self, contents: impl IntoIterator<Item = Vec<u8>>) {
+        self.interrupted.extend(contents);
     }
 
     pub(crate) fn keep(&mut self, contents: impl IntoIterator<Item = Vec<u8>>) {
@@ -89,6 +109,8 @@ impl Runtime for Still {
 /// A reader of the remote that no fault ever meets and no time passes for.
 pub(crate) struct Truth {
     pub(crate) repo: Repository,
+    /// What was read before.
+    known: Mutex<BTreeMap<BlobId, Bytes>>,
 }
 
 impl Truth {
@@ -98,13 +120,19 @@ impl Truth {
 
     pub(crate) fn new(store: Arc<MemoryStore>, config: Bytes) -> Truth {
         let repo = Repository::open_with_key(store, Truth::ports(), config, None).expect("it is our own");
-        Truth { repo }
+        Truth { repo, known: Mutex::default() }
+    }
+
+    /// Reads everything anew from the remote from now on.
+    pub(crate) fn forget(&self) {
+        self.known.lock().clear();
     }
 
     /// The bytes at a spot, wherever they are. What is read of clean contents leaves no trace on the device.
     pub(crate) fn bytes_at(&self, volume: &Volume, spot: &Spot) -> Vec<u8> {
         if let Some(Content::Chunks(chunks)) = spot.seen.content() {
-            return chunks.iter().flat_map(|blob| self.fetch(volume, blob)).collect();
+            let parts: Vec<Bytes> = chunks.iter().map(|blob| self.fetch(volume, blob)).collect();
+            return parts.concat();
         }
         for _ in 0..100 {
             match tree::bytes_at(volume, spot) {
@@ -122,8 +150,13 @@ impl Truth {
     }
 
     fn fetch(&self, volume: &Volume, blob: &BlobRef) -> Bytes {
+        if let Some(bytes) = self.known.lock().get(&blob.id) {
+            return bytes.clone();
+        }
         let at = blob.at.or_else(|| volume.locations().get(&blob.id).ok().flatten());
         let bytes = block_on(self.repo.fetch_blob(&BlobRef { at, ..*blob }));
-        bytes.unwrap_or_else(|error| panic!("a chunk cannot be read: {error}"))
+        let bytes = bytes.unwrap_or_else(|error| panic!("a chunk cannot be read: {error}"));
+        self.known.lock().insert(blob.id, bytes.clone());
+        bytes
     }
 }

@@ -1,7 +1,8 @@
 //! A history: devices that work, fail and go on, and what must be true in the end.
 
-use crate::contents::{Contents, Truth, name as shown};
+use crate::contents::{Contents, Truth};
 use crate::device::{Device, End, Outcome, Work};
+use crate::manner::{Manner, Shape};
 use crate::operate::{self, Operation};
 use crate::tree;
 use futures::executor::block_on;
@@ -9,11 +10,12 @@ use ouro_core::id::FileId;
 use ouro_core::state::Place;
 use ouro_local::ledger::Ledger;
 use ouro_local::volume::{Volume, VolumeError};
-use ouro_repo::{ChunkerParams, InitOptions, Repository, Secret};
+use ouro_remote::RemoteError;
+use ouro_repo::{ChunkerParams, InitOptions, RepoError, Repository, Secret};
 use ouro_sync::SyncError;
 use ouro_testkit::sim::{Chance, Simulation};
 use ouro_testkit::{Delay, Faults, FaultyStore, MemoryStore};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Rounds after which all must have everything.
@@ -21,67 +23,57 @@ const ROUNDS_MAX: usize = 40;
 /// Steps after which everything under way must have ended.
 const STEPS_MAX: u64 = 1_000_000;
 /// Lines of the story printed with a failure.
-const LINES_MAX: usize = 400;
-
-/// How a history goes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
-    pub(crate) devices: usize,
-    pub(crate) steps: usize,
-    pub(crate) faults: bool,
-    pub(crate) crashes: bool,
-    pub(crate) skew: bool,
-    /// The syncs run by themselves instead of being told what to do.
-    pub(crate) runs: bool,
-}
-
-impl Manner {
-    fn of(chance: &mut Chance) -> Manner {
-        Manner {
-            devices: [1, 2, 2, 2, 3, 3, 4][chance.below(7)],
-            steps: if chance.percent(4) { 500 } else { 30 + chance.below(90) },
-            faults: chance.percent(60),
-            crashes: chance.percent(60),
-            skew: chance.percent(30),
-            runs: chance.percent(25),
-        }
-    }
-}
+const LINES_MAX: usize = 10_000;
 
 /// What was done, to be printed if it ends badly.
 struct Story {
     seed: u64,
-    quiet: bool,
+    shape: Shape,
     lines: Vec<String>,
 }
 
 impl Drop for Story {
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.quiet {
+        if std::thread::panicking() {
             let from = self.lines.len().saturating_sub(LINES_MAX);
             for line in &self.lines[from..] {
                 println!("{line}");
             }
-            println!("run it again: OUROBOX_SEED={} cargo test -p ouro-sync --test simulator", self.seed);
+            println!(
+                "run it again: OUROBOX_SEED={} OUROBOX_SHAPE={:?} cargo test -p ouro-sync --test simulator",
+                self.seed, self.shape
+            );
         }
     }
 }
 
 pub(crate) struct History {
-    world: Simulation,
-    chance: Chance,
-    manner: Manner,
-    remote: Arc<MemoryStore>,
-    truth: Truth,
-    devices: Vec<Device>,
-    contents: Contents,
+    pub(crate) world: Simulation,
+    pub(crate) chance: Chance,
+    pub(crate) manner: Manner,
+    pub(crate) remote: Arc<MemoryStore>,
+    pub(crate) truth: Truth,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) contents: Contents,
     written: u64,
-    crashed: bool,
-    /// By device: contents that a crash may still take.
-    fresh: Vec<Vec<Vec<u8>>>,
-    /// By device: those of them that a push under way will make safe.
-    pushing: Vec<Vec<Vec<u8>>>,
+    gone_away: bool,
+    pub(crate) crashed: bool,
+    /// By device: operations left to do.
+    left: Vec<usize>,
+    /// By device: what a crash may still take.
+    pub(crate) fresh: Vec<Fresh>,
+    /// By device: contents that a push under way will make safe.
+    pub(crate) pushing: Vec<Vec<Vec<u8>>>,
     story: Story,
+}
+
+/// What was done on a device and may be undone by a crash.
+#[derive(Clone, Default)]
+pub(crate) struct Fresh {
+    /// Contents that were written.
+    pub(crate) written: Vec<Vec<u8>>,
+    /// Contents that were replaced or deleted, and with them the last that showed them.
+    pub(crate) superseded: Vec<Vec<u8>>,
 }
 
 /// All that is seen on a device: paths, and bytes of files.
@@ -89,11 +81,14 @@ pub(crate) type Seen = BTreeMap<String, Option<Vec<u8>>>;
 
 impl History {
     /// Runs the history of a seed to its end and checks it; returns its trace.
-    pub(crate) fn run(seed: u64) -> u64 {
-        let manner = Manner::of(&mut Chance::new(seed ^ 0xdead));
-        let mut history = History::new(seed, manner);
-        for _ in 0..history.manner.steps {
-            history.step();
+    pub(crate) fn run(seed: u64, shape: Shape) -> u64 {
+        let mut history = History::new(seed, Manner::of(seed, shape));
+        if history.manner.relay {
+            history.relay();
+        } else {
+            while history.left.iter().any(|left| *left > 0) {
+                history.step();
+            }
         }
         history.meet();
         history.check();
@@ -102,8 +97,7 @@ impl History {
 
     /// Devices in good weather, running and joined, that do what a test says.
     pub(crate) fn calm(devices: usize) -> History {
-        let manner = Manner { devices, steps: 0, faults: false, crashes: false, skew: false, runs: false };
-        let mut history = History::new(1, manner);
+        let mut history = History::new(1, Manner::calm(devices));
         for at in 0..devices {
             history.boot(at);
             history.finish(at, Work::Register);
@@ -125,17 +119,17 @@ impl History {
         let truth = Truth::new(Arc::clone(&remote), config.clone());
         let mut devices = Vec::new();
         for no in 1..=manner.devices as u32 {
-            let faults = if manner.faults { Faults::stormy() } else { Faults::none() };
             let (sleeper, rng) = (world.runtime(world.group()), world.rng(u64::from(no)));
             let delay: Delay = Arc::new(move |_, _| sleeper.sleep(rng.next_u64() % 150));
-            let store = FaultyStore::sharing(Arc::clone(&remote), seed ^ u64::from(no), faults).with_delay(delay);
+            let store =
+                FaultyStore::sharing(Arc::clone(&remote), seed ^ u64::from(no), manner.weather()).with_delay(delay);
             let ahead = if manner.skew { [0, 90_000, -40_000, 600_000][chance.below(4)] } else { 0 };
-            let name = ["Ada", "Bob", "Cleo", "Dan"][no as usize - 1];
+            let name = ["Ada", "Bob", "Cleo", "Dan", "Fay"][no as usize - 1];
             devices.push(Device::new(no, name, store, config.clone(), ahead));
             truth.repo.learn_device(ouro_core::id::DeviceNo(no), devices[no as usize - 1].info.id);
         }
-        let none = vec![Vec::new(); devices.len()];
-        let story = Story { seed, quiet: false, lines: vec![format!("seed {seed}: {manner:?}")] };
+        let count = devices.len();
+        let story = Story { seed, shape: manner.shape, lines: vec![format!("seed {seed}: {manner:?}")] };
         History {
             world,
             chance,
@@ -145,14 +139,16 @@ impl History {
             devices,
             contents: Contents::default(),
             written: 0,
+            gone_away: false,
             crashed: false,
-            fresh: none.clone(),
-            pushing: none,
+            left: vec![manner.operations; count],
+            fresh: vec![Fresh::default(); count],
+            pushing: vec![Vec::new(); count],
             story,
         }
     }
 
-    fn tell(&mut self, at: usize, what: impl AsRef<str>) {
+    pub(crate) fn tell(&mut self, at: usize, what: impl AsRef<str>) {
         let line = format!("{:5} {}: {}", self.story.lines.len(), self.devices[at].info.name, what.as_ref());
         let hash = line.bytes().fold(0, |hash: u64, byte| hash.rotate_left(5) ^ u64::from(byte));
         self.world.note(hash);
@@ -161,6 +157,7 @@ impl History {
 
     fn step(&mut self) {
         let at = self.chance.below(self.devices.len());
+        self.leave_and_come_back();
         if self.devices[at].running().is_none() {
             if self.chance.percent(50) {
                 self.tell(at, "boots");
@@ -171,28 +168,77 @@ impl History {
                 0..45 => self.operate(at),
                 45..82 => self.begin(at),
                 82..88 => self.flush(at),
-                88..91 if self.manner.crashes => self.crash(at),
-                91..93 if self.manner.crashes => self.crash_after_flush(at),
-                93..97 if self.manner.faults => {
-                    let on = self.chance.percent(40);
-                    self.tell(at, if on { "goes offline" } else { "goes online" });
-                    self.devices[at].store.set_unreachable(on);
-                }
+                88..90 if self.manner.crashes => self.crash(at),
+                90..91 if self.manner.crashes => self.crash_after_flush(at),
+                93..97 if self.manner.faults => self.weather(at),
                 _ => self.world.pass([0, 1, 100, 5_000, 60_000][self.chance.below(5)]),
             }
         }
+        self.go_on();
+        self.audit_one();
+    }
+
+    /// Whatever is under way goes on for a while.
+    pub(crate) fn go_on(&mut self) {
         for _ in 0..[0, 0, 5, 20, 60, 200][self.chance.below(6)] {
-            self.world.step();
+            if !self.world.step() {
+                break;
+            }
         }
         self.hear();
-        self.audit();
+    }
+
+    /// The network goes or comes, the storage fills up or gets space.
+    fn weather(&mut self, at: usize) {
+        let on = self.chance.percent(40);
+        let device = &self.devices[at];
+        if self.chance.percent(20) {
+            device.store.set_full(on);
+            self.tell(at, if on { "finds the storage full" } else { "finds space on the storage" });
+        } else if !self.is_away(at) {
+            device.store.set_unreachable(on);
+            self.tell(at, if on { "goes offline" } else { "goes online" });
+        }
+    }
+
+    fn is_away(&self, at: usize) -> bool {
+        let last = self.devices.len() - 1;
+        let (left, all) = (self.left[last], self.manner.operations);
+        self.manner.away && at == last && left * 10 < all * 9 && left * 10 > all
+    }
+
+    fn leave_and_come_back(&mut self) {
+        let last = self.devices.len() - 1;
+        let away = self.is_away(last);
+        if self.manner.away && away != self.gone_away {
+            self.gone_away = away;
+            self.devices[last].store.set_unreachable(away);
+            self.tell(last, if away { "is away for long" } else { "is back" });
+        }
     }
 
     /// The live rows are at every moment what a restart would make of them, and the digest is theirs.
     pub(crate) fn audit(&mut self) {
         for at in 0..self.devices.len() {
-            let Some(process) = self.devices[at].running() else { continue };
-            let name = &self.devices[at].info.name;
+            self.audit_at(at);
+        }
+    }
+
+    /// One device at a time, and short histories after every step: what is wrong stays wrong until a restart.
+    fn audit_one(&mut self) {
+        match self.manner.shape {
+            Shape::Short => self.audit(),
+            Shape::Whole if self.chance.percent(25) => {
+                let at = self.chance.below(self.devices.len());
+                self.audit_at(at);
+            }
+            Shape::Whole => {}
+        }
+    }
+
+    fn audit_at(&mut self, at: usize) {
+        let name = &self.devices[at].info.name;
+        if let Some(process) = self.devices[at].running() {
             match process.volume.audit() {
                 // It would have to be fetched first.
                 Err(VolumeError::Missing(_)) => {}
@@ -219,7 +265,10 @@ impl History {
         }
     }
 
-    fn operate(&mut self, at: usize) {
+    pub(crate) fn operate(&mut self, at: usize) {
+        if self.left[at] == 0 {
+            return;
+        }
         let process = self.devices[at].process();
         let (volume, ledger) = (Arc::clone(&process.volume), Arc::clone(&process.ledger));
         let mut open = self.devices[at].running_mut().map(|p| std::mem::take(&mut p.open)).unwrap_or_default();
@@ -231,6 +280,7 @@ impl History {
 
     fn try_to_operate(&mut self, at: usize, (volume, ledger): (&Volume, &Ledger), open: &mut Vec<(FileId, Place)>) {
         for _ in 0..20 {
+            let mut superseded = Vec::new();
             let outcome = match tree::spots(volume) {
                 Err(missing) => Err(missing.into()),
                 Ok(spots) => Operation {
@@ -240,7 +290,8 @@ impl History {
                     truth: &self.truth,
                     contents: &mut self.contents,
                     written: &mut self.written,
-                    fresh: &mut self.fresh[at],
+                    fresh: &mut self.fresh[at].written,
+                    superseded: &mut superseded,
                     open,
                     spots,
                 }
@@ -248,7 +299,9 @@ impl History {
             };
             match outcome {
                 Ok(what) => {
+                    self.fresh[at].superseded.extend(superseded);
                     if !what.is_empty() {
+                        self.left[at] -= 1;
                         self.tell(at, what);
                     }
                     return;
@@ -263,6 +316,7 @@ impl History {
                     }
                 }
                 Err(error) if operate::is_refusal(&error) => {
+                    self.left[at] -= 1;
                     self.tell(at, format!("refused: {error}"));
                     return;
                 }
@@ -287,11 +341,11 @@ impl History {
         let idle = device.process().volume.sealed().is_none();
         if device.begin(&self.world, work) {
             if work == Work::Synced {
-                self.pushing[at] = self.fresh[at].clone();
+                self.pushing[at] = self.fresh[at].written.clone();
             }
             if work == Work::Push {
                 // What is sealed already does not hold what was written since.
-                self.pushing[at] = if idle { self.fresh[at].clone() } else { Vec::new() };
+                self.pushing[at] = if idle { self.fresh[at].written.clone() } else { Vec::new() };
             }
             self.tell(at, format!("begins {work:?}"));
         }
@@ -301,8 +355,7 @@ impl History {
         let process = self.devices[at].process();
         if self.chance.percent(50) {
             process.volume.flush(true).expect("the journal is written");
-            let fresh = std::mem::take(&mut self.fresh[at]);
-            self.contents.keep(fresh);
+            self.is_safe(at);
             self.tell(at, "flushes");
         } else {
             if self.chance.percent(50) {
@@ -312,20 +365,27 @@ impl History {
         }
     }
 
-    fn crash(&mut self, at: usize) {
+    /// What was done on a device so far stays.
+    pub(crate) fn is_safe(&mut self, at: usize) {
+        let fresh = std::mem::take(&mut self.fresh[at]);
+        self.contents.keep(fresh.written);
+        self.contents.supersede(fresh.superseded);
+    }
+
+    pub(crate) fn crash(&mut self, at: usize) {
         let end = if self.chance.percent(50) { End::Killed } else { End::PowerCut };
         self.tell(at, format!("ends: {end:?}"));
         self.crashed = true;
         self.devices[at].crash(&self.world, end, &mut self.chance);
-        self.fresh[at].clear();
+        let fresh = std::mem::take(&mut self.fresh[at]);
+        self.contents.excuse(fresh.superseded);
         self.pushing[at].clear();
     }
 
     /// What was flushed is all there after a power cut, to the byte.
     fn crash_after_flush(&mut self, at: usize) {
         self.devices[at].process().volume.flush(true).expect("the journal is written");
-        let fresh = std::mem::take(&mut self.fresh[at]);
-        self.contents.keep(fresh);
+        self.is_safe(at);
         let Some(before) = self.seen_offline(at) else { return };
         let process = self.devices[at].process();
         let (heads, digest) = (process.volume.heads(), process.volume.digest());
@@ -341,7 +401,7 @@ impl History {
     }
 
     /// What is seen on a device, if that takes no node from elsewhere.
-    fn seen_offline(&self, at: usize) -> Option<Seen> {
+    pub(crate) fn seen_offline(&self, at: usize) -> Option<Seen> {
         let volume = &self.devices[at].process().volume;
         let spots = tree::spots(volume).ok()?;
         let bytes = |spot: &tree::Spot| (!spot.is_directory()).then(|| self.truth.bytes_at(volume, spot));
@@ -349,7 +409,7 @@ impl History {
     }
 
     /// Takes in what works have come to.
-    fn hear(&mut self) {
+    pub(crate) fn hear(&mut self) {
         for at in 0..self.devices.len() {
             for (work, outcome) in self.devices[at].ended() {
                 self.take(at, work, outcome);
@@ -357,7 +417,7 @@ impl History {
         }
     }
 
-    fn take(&mut self, at: usize, work: Work, outcome: Outcome) {
+    pub(crate) fn take(&mut self, at: usize, work: Work, outcome: Outcome) {
         match outcome {
             Ok(count) => {
                 self.tell(at, format!("has done {work:?}: {count}"));
@@ -375,7 +435,7 @@ impl History {
                     }
                     Work::Push | Work::Synced => {
                         let safe = std::mem::take(&mut self.pushing[at]);
-                        self.fresh[at].retain(|content| !safe.contains(content));
+                        self.fresh[at].written.retain(|content| !safe.contains(content));
                         self.contents.keep(safe);
                     }
                     _ => {}
@@ -386,9 +446,14 @@ impl History {
     }
 
     /// Only what waiting helps against may go wrong.
-    fn judge(&mut self, at: usize, what: &str, error: &SyncError) {
+    pub(crate) fn judge(&mut self, at: usize, what: &str, error: &SyncError) {
         self.tell(at, format!("{what} fails: {error}"));
-        assert!(error.is_retryable() && self.manner.faults, "{what} fails for good: {error:?}");
+        // Somebody has to make space; here that comes by itself.
+        let is_full = matches!(error, SyncError::Repo(RepoError::Remote { source: RemoteError::Full { .. } }));
+        assert!(
+            (error.is_retryable() || is_full) && (self.manner.faults || self.manner.away),
+            "{what} fails for good: {error:?}"
+        );
     }
 
     /// Storms end, everybody comes back, and all exchange what they have until nothing is left.
@@ -396,6 +461,7 @@ impl History {
         for at in 0..self.devices.len() {
             self.devices[at].store.set_faults(Faults::none());
             self.devices[at].store.set_unreachable(false);
+            self.devices[at].store.set_full(false);
             if self.devices[at].running().is_none() {
                 self.devices[at].boot(&self.world);
             }
@@ -507,115 +573,5 @@ impl History {
         what: impl Future<Output = Result<T, SyncError>> + Send + 'static,
     ) -> Result<T, SyncError> {
         self.world.finish(self.devices[at].process().group, what)
-    }
-
-    fn check(&mut self) {
-        let first = self.seen(0);
-        self.agree(&first);
-        self.nothing_is_lost(&first);
-        self.idle_devices_write_nothing();
-        self.a_restart_changes_nothing(&first);
-        self.checkpoints_agree(&first);
-        self.a_newcomer_sees_the_same(&first);
-    }
-
-    pub(crate) fn agree(&mut self, first: &Seen) {
-        let heads = self.devices[0].process().volume.heads();
-        let digest = self.devices[0].process().volume.digest();
-        for at in 1..self.devices.len() {
-            let volume = &self.devices[at].process().volume;
-            let seqs = |heads: &BTreeMap<_, ouro_local::volume::Head>| {
-                heads.iter().map(|(no, head)| (*no, head.seq, head.hash)).collect::<Vec<_>>()
-            };
-            assert_eq!(seqs(&volume.heads()), seqs(&heads), "the same heads after all have met");
-            assert_eq!(volume.digest(), digest, "the same heads, the same digest");
-            let seen = self.seen(at);
-            self.same(first, &seen, "the same heads, the same tree");
-        }
-    }
-
-    fn same(&self, one: &Seen, other: &Seen, why: &str) {
-        let differ = |path: &&String| one.get(*path) != other.get(*path);
-        let paths: BTreeSet<&String> = one.keys().chain(other.keys()).filter(differ).collect();
-        let told = |seen: &Seen, path: &String| match seen.get(path) {
-            None => "nothing".to_owned(),
-            Some(None) => "a directory".to_owned(),
-            Some(Some(content)) => shown(content),
-        };
-        let lines: Vec<String> =
-            paths.iter().map(|path| format!("{path}: {} / {}", told(one, path), told(other, path))).collect();
-        assert!(lines.is_empty(), "{why}, but: {lines:#?}");
-    }
-
-    fn nothing_is_lost(&mut self, first: &Seen) {
-        for fresh in std::mem::take(&mut self.fresh) {
-            self.contents.keep(fresh);
-        }
-        self.fresh = vec![Vec::new(); self.devices.len()];
-        let shown_all: BTreeSet<Vec<u8>> = first.values().flatten().cloned().collect();
-        if let Some(content) = self.contents.lost(&shown_all) {
-            panic!("{} is lost", shown(content));
-        }
-        if !self.crashed
-            && let Some(content) = self.contents.invented(&shown_all)
-        {
-            panic!("{} was never written", shown(content));
-        }
-    }
-
-    fn idle_devices_write_nothing(&mut self) {
-        let before = self.remote.snapshot();
-        for at in 0..self.devices.len() {
-            assert_eq!(self.finish(at, Work::Push) + self.finish(at, Work::Pull), 0, "there is nothing to do");
-        }
-        assert!(self.remote.snapshot() == before, "an idle device writes something");
-    }
-
-    fn a_restart_changes_nothing(&mut self, first: &Seen) {
-        for at in 0..self.devices.len() {
-            let (heads, digest) =
-                (self.devices[at].process().volume.heads(), self.devices[at].process().volume.digest());
-            self.devices[at].process().volume.flush(true).expect("the journal is written");
-            self.tell(at, "restarts");
-            let mut chance = Chance::new(0);
-            self.devices[at].crash(&self.world, End::PowerCut, &mut chance);
-            self.devices[at].boot(&self.world);
-            assert_eq!(self.devices[at].process().volume.heads(), heads, "a restart forgets no commit");
-            assert_eq!(self.devices[at].process().volume.digest(), digest, "a restart changes no digest");
-            let seen = self.seen(at);
-            self.same(first, &seen, "a restart changes nothing");
-        }
-    }
-
-    /// Whoever writes a checkpoint of a state, it is the same tree.
-    fn checkpoints_agree(&mut self, first: &Seen) {
-        let mut roots = BTreeSet::new();
-        for at in 0..self.devices.len() {
-            self.finish(at, Work::Begin);
-            self.finish(at, Work::LearnDevices);
-            self.finish(at, Work::Pull);
-            self.finish(at, Work::Checkpoint);
-            roots.insert(self.devices[at].process().volume.checkpoint_root().map(|root| root.id));
-            let seen = self.seen(at);
-            self.same(first, &seen, "a checkpoint changes nothing");
-        }
-        assert_eq!(roots.len(), 1, "one state, one tree: {roots:?}");
-    }
-
-    fn a_newcomer_sees_the_same(&mut self, first: &Seen) {
-        let digest = self.devices.last().map(|last| last.process().volume.digest());
-        let store = FaultyStore::sharing(Arc::clone(&self.remote), 0, Faults::none());
-        let config = self.truth.repo.config_bytes().clone();
-        self.devices.push(Device::new(77, "Eve", store, config, 0));
-        self.fresh.push(Vec::new());
-        self.pushing.push(Vec::new());
-        let at = self.devices.len() - 1;
-        self.devices[at].boot(&self.world);
-        for work in [Work::Register, Work::Begin, Work::LearnDevices, Work::Pull, Work::FetchIndex] {
-            self.finish(at, work);
-        }
-        let seen = self.seen(at);
-        self.same(first, &seen, "a newcomer sees the same");
-        assert_eq!(Some(self.devices[at].process().volume.digest()), digest, "a newcomer has the same digest");
     }
 }

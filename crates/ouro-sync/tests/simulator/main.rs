@@ -1,42 +1,62 @@
 //! Devices that work at the same time on one bad remote, crash and come back, in a world that follows from a seed.
 //!
-//! The engine's real code runs on simulated time, chance, disk and storage. `OUROBOX_HISTORIES` says how many histories are run,
-//! `OUROBOX_SEED` runs a single one again.
+//! The engine's real code runs on simulated time, chance, disk and storage. `OUROBOX_SEED` runs a single history again, of the shape
+//! `OUROBOX_SHAPE` (`Short`, or `Whole`); `make sim` runs whole ones for as long as one likes.
 
+mod check;
 mod contents;
 mod device;
 mod history;
+mod manner;
 mod operate;
 mod regressions;
+mod relay;
+mod run;
 mod tree;
 
 use history::History;
+use manner::Shape;
+use run::{Run, number};
 
 /// Histories of an ordinary test run.
-const HISTORIES: u64 = 300;
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
+const SHORT_HISTORIES: u64 = 300;
+const WHOLE_HISTORIES: u64 = 20;
+/// How long a run of whole histories goes if nobody says.
+const SECONDS: u64 = 60;
 
 #[test]
 fn devices_that_know_the_same_see_the_same_and_nothing_acknowledged_is_lost() {
     if let Some(seed) = number("OUROBOX_SEED") {
-        History::run(seed);
+        let whole = std::env::var("OUROBOX_SHAPE").is_ok_and(|shape| shape == "Whole");
+        History::run(seed, if whole { Shape::Whole } else { Shape::Short });
         return;
     }
-    let count = number("OUROBOX_HISTORIES").unwrap_or(HISTORIES);
-    #[expect(clippy::disallowed_methods, reason = "the rate is told to people and decides nothing")]
-    let began = std::time::Instant::now();
-    for seed in 1..=count {
-        History::run(seed);
-    }
-    println!("{count} histories, {:.1} a second", count as f64 / began.elapsed().as_secs_f64());
+    let histories = number("OUROBOX_HISTORIES").unwrap_or(SHORT_HISTORIES);
+    Run { shape: Shape::Short, first: 1, histories, seconds: u64::MAX, threads: 1 }.run();
+}
+
+#[test]
+fn whole_histories_end_well() {
+    let histories = number("OUROBOX_HISTORIES").map_or(WHOLE_HISTORIES, |short| short / 10);
+    Run { shape: Shape::Whole, first: 1, histories, seconds: u64::MAX, threads: 1 }.run();
+}
+
+/// On all cores, for `OUROBOX_SECONDS` or as many as `OUROBOX_HISTORIES`, from the seed `OUROBOX_FIRST` on: `make sim`.
+#[test]
+#[ignore = "runs for as long as one likes: make sim"]
+fn sim() {
+    let (histories, seconds) = (number("OUROBOX_HISTORIES"), number("OUROBOX_SECONDS"));
+    let seconds = seconds.unwrap_or(if histories.is_some() { u64::MAX } else { SECONDS });
+    let histories = histories.unwrap_or(u64::MAX);
+    let threads = number("OUROBOX_THREADS").map_or_else(run::cores, |threads| threads as usize);
+    Run { shape: Shape::Whole, first: number("OUROBOX_FIRST").unwrap_or(1), histories, seconds, threads }.run();
 }
 
 #[test]
 fn the_same_seed_gives_the_same_history() {
-    for seed in 1..=12 {
-        assert_eq!(History::run(seed), History::run(seed), "seed {seed}");
+    for (shape, seeds) in [(Shape::Short, 1..=12), (Shape::Whole, 1..=2)] {
+        for seed in seeds {
+            assert_eq!(History::run(seed, shape), History::run(seed, shape), "seed {seed}");
+        }
     }
 }

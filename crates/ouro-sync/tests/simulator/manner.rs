@@ -1,0 +1,89 @@
+//! How a history goes.
+
+use ouro_testkit::Faults;
+use ouro_testkit::sim::Chance;
+
+/// Most devices of a history.
+pub(crate) const DEVICES_MAX: usize = 5;
+
+/// How much happens in a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// A few devices, a few dozen operations, in some weathers: many of them in a short time.
+    Short,
+    /// Three to five devices, 50 to 200 operations, in one of twenty so many on each device; everything that can go wrong.
+    Whole,
+}
+
+/// How a history goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub(crate) shape: Shape,
+    pub(crate) devices: usize,
+    /// How many operations each device does.
+    pub(crate) operations: usize,
+    pub(crate) faults: bool,
+    pub(crate) crashes: bool,
+    pub(crate) skew: bool,
+    /// The syncs run by themselves instead of being told what to do.
+    pub(crate) runs: bool,
+    /// The last device is offline from early on until almost the end.
+    pub(crate) away: bool,
+    /// Each device works alone and knows everything that was done before: no conflict may ever be seen.
+    pub(crate) relay: bool,
+}
+
+impl Manner {
+    pub(crate) fn of(seed: u64, shape: Shape) -> Manner {
+        let chance = &mut Chance::new(seed ^ 0xdead);
+        let manner = match shape {
+            Shape::Short => Manner {
+                shape,
+                devices: [1, 2, 2, 2, 3, 3, 4][chance.below(7)],
+                operations: if chance.percent(4) { 100 } else { 8 + chance.below(12) },
+                faults: chance.percent(60),
+                crashes: chance.percent(60),
+                skew: chance.percent(30),
+                runs: chance.percent(25),
+                away: chance.percent(10),
+                relay: chance.percent(5),
+            },
+            Shape::Whole => {
+                let devices = 3 + chance.below(DEVICES_MAX - 2);
+                // Most are at the lower end: more histories find more than longer ones do.
+                let operations = 50 + chance.below(151).min(chance.below(151));
+                Manner {
+                    shape,
+                    devices,
+                    operations: if chance.percent(5) { operations } else { operations.div_ceil(devices) },
+                    faults: true,
+                    crashes: true,
+                    skew: true,
+                    runs: chance.percent(25),
+                    away: chance.percent(30),
+                    relay: chance.percent(5),
+                }
+            }
+        };
+        Manner { runs: manner.runs && !manner.relay, ..manner }
+    }
+
+    /// Good weather, and nothing happens by itself.
+    pub(crate) fn calm(devices: usize) -> Manner {
+        Manner {
+            shape: Shape::Short,
+            devices,
+            operations: 0,
+            faults: false,
+            crashes: false,
+            skew: false,
+            runs: false,
+            away: false,
+            relay: false,
+        }
+    }
+
+    pub(crate) fn weather(&self) -> Faults {
+        if self.faults { Faults::stormy() } else { Faults::none() }
+    }
+}
