@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Figures for Ourobox beside its peers, measured in one run on this machine. `make bench` builds what it needs and calls it.
 
-    tests/bench/bench.py [--only peers|uploads|million]
+    tests/bench/bench.py [--only peers|uploads|million|history]
 
-Environment: BENCH_FILES (files in each tree beside the peers, 100000), BENCH_MILLION (files of the large box, 1000000; 0 leaves it out),
-BENCH_ROUNDS (times that a fresh device is measured, 3), BENCH_DIR (scratch space, /dev/shm, so that no disk adds its noise).
+Environment: BENCH_FILES (files in each tree beside the peers, 100000), BENCH_MILLION (files of the large boxes, 1000000; 0 leaves them out),
+BENCH_COMMITS (commits in the large box with a history, 10000), BENCH_ROUNDS (times that a fresh device is measured, 3), BENCH_DIR (scratch space, /dev/shm, so that no disk adds its noise).
 
 Read the ratios: absolute times say little about another machine. The remote of all of them is the same S3 server on 127.0.0.1.
 """
@@ -16,6 +16,7 @@ import platform
 import tempfile
 import time
 
+import history
 import million
 import peers
 from places import ROOT, S3, remove, run
@@ -30,7 +31,7 @@ def cpu_model():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["peers", "uploads", "million"])
+    parser.add_argument("--only", choices=["peers", "uploads", "million", "history"])
     options = parser.parse_args()
     files, large = int(os.environ.get("BENCH_FILES", 100_000)), int(os.environ.get("BENCH_MILLION", 1_000_000))
     rounds = int(os.environ.get("BENCH_ROUNDS", 3))
@@ -42,10 +43,12 @@ def main():
     try:
         if options.only == "uploads":
             peers.measure_uploads(scratch / "peers", server, files, rounds)
-        elif options.only != "million":
+        elif options.only not in ("million", "history"):
             peers.measure(scratch / "peers", server, files, rounds)
         if options.only in (None, "million") and large:
             million.measure(scratch / "million", server, large)
+        if options.only in (None, "history") and large:
+            history.measure(scratch / "history", large, int(os.environ.get("BENCH_COMMITS", 10_000)))
         print(f"\nload average at the end {os.getloadavg()[0]:.1f}")
     finally:
         server.process.end()

@@ -6,15 +6,12 @@ not hear of each other), `meet(order)` (they do again, in this order; returns wh
 
 import json
 import os
-import pathlib
-import re
-import shutil
 import socket
 import subprocess
 import time
 import urllib.request
 
-from places import OUROBOX, START_S, Device, Process, fail, remove, run, until
+from places import OUROBOX, START_S, Device, Process, clock_behind, fail, run, until
 
 QUIET_S = 1.5
 SETTLED_MAX_S = 40
@@ -264,7 +261,7 @@ class OuroboxGroup:
         for at, name in enumerate(("anna", "berta", "carla")[:count]):
             way = folder / f"way-of-{name}"
             way.symlink_to(self.remote)
-            env = clock_behind() if slow_clock and at == 1 else {}
+            env = clock_behind("3h") if slow_clock and at == 1 else {}
             device = Device(folder / name, f"fs://{way}", **env)
             device.start()
             self.ways.append(way)
@@ -302,11 +299,3 @@ class OuroboxGroup:
         """Unmounts."""
         for device in self.devices:
             device.stop()
-
-
-def clock_behind():
-    """The environment of an engine whose clock is three hours behind."""
-    found = sorted(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    if not found:
-        fail("no libfaketime (scripts/bootstrap peers installs it)")
-    return {"LD_PRELOAD": str(found[0]), "FAKETIME": "-3h", "DONT_FAKE_MONOTONIC": "1"}

@@ -9,6 +9,7 @@
 
 mod corpus;
 mod device;
+mod pair;
 mod place;
 mod pseudo;
 mod survey;
@@ -16,6 +17,7 @@ mod watch;
 
 pub use corpus::{plant_odd, plant_real};
 pub use device::{Device, NOBODY, OpenDevice, Outcome, ourobox_binary, run};
+pub use pair::{Pair, assert_devices_show_the_same};
 pub use place::Place;
 pub use pseudo::Pseudo;
 pub use survey::{Entry, assert_same, survey, without_directory_times};

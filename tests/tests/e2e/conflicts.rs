@@ -1,6 +1,6 @@
 //! Two devices change the same things without knowing of each other: afterwards both show the same, and nothing is lost.
 
-use ouro_tests::{Device, EVER, Place, assert_same, survey, until, without_directory_times};
+use ouro_tests::{Device, EVER, Pair, Place, until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -22,40 +22,31 @@ fn set(contents: &[&[u8]]) -> BTreeSet<Vec<u8>> {
 
 #[test]
 fn what_two_devices_wrote_apart_is_all_there_afterwards_on_both() {
-    if !Device::can_mount() {
-        return;
-    }
-    let place = Place::s3();
-    let (a, b) = (Device::new("anna"), Device::new("berta"));
-    a.init(&place);
-    a.mount();
+    let Some(pair) = Pair::over(Place::s3) else { return };
+    let (a, b) = (&pair.a, &pair.b);
     for folder in ["edited", "born", "deleted", "renamed", "folder"] {
         fs::create_dir(a.at(folder)).expect("made");
     }
     for name in ["edited/file.txt", "deleted/file.txt", "renamed/file.txt", "folder/old"] {
         fs::write(a.at(name), "before").expect("written");
     }
-    a.wait();
-    b.join(&place);
-    b.mount();
+    pair.join();
     assert_eq!(fs::read(b.at("edited/file.txt")).expect("there"), b"before");
 
-    place.server().stop();
-    fs::write(a.at("edited/file.txt"), "by A").expect("written");
-    fs::write(b.at("edited/file.txt"), "by B").expect("written");
-    fs::write(a.at("born/file.txt"), "new by A").expect("written");
-    fs::write(b.at("born/file.txt"), "new by B").expect("written");
-    fs::remove_file(a.at("deleted/file.txt")).expect("removed");
-    fs::write(b.at("deleted/file.txt"), "edited by B").expect("written");
-    fs::rename(a.at("renamed/file.txt"), a.at("renamed/by A.txt")).expect("renamed");
-    fs::write(b.at("renamed/file.txt"), "edited by B").expect("written");
-    fs::remove_dir_all(a.at("folder")).expect("removed");
-    fs::write(b.at("folder/new"), "put in by B").expect("written");
-    place.server().cont();
-    a.wait();
-    b.wait();
+    pair.apart(|a, b| {
+        fs::write(a.at("edited/file.txt"), "by A").expect("written");
+        fs::write(b.at("edited/file.txt"), "by B").expect("written");
+        fs::write(a.at("born/file.txt"), "new by A").expect("written");
+        fs::write(b.at("born/file.txt"), "new by B").expect("written");
+        fs::remove_file(a.at("deleted/file.txt")).expect("removed");
+        fs::write(b.at("deleted/file.txt"), "edited by B").expect("written");
+        fs::rename(a.at("renamed/file.txt"), a.at("renamed/by A.txt")).expect("renamed");
+        fs::write(b.at("renamed/file.txt"), "edited by B").expect("written");
+        fs::remove_dir_all(a.at("folder")).expect("removed");
+        fs::write(b.at("folder/new"), "put in by B").expect("written");
+    });
 
-    for device in [&a, &b] {
+    for device in [a, b] {
         until(EVER, "both edits are seen", || fs::read_dir(device.at("edited")).expect("listed").count() == 2);
         until(EVER, "both new files are seen", || fs::read_dir(device.at("born")).expect("listed").count() == 2);
         until(EVER, "the edit after the deletion is seen", || device.at("deleted/file.txt").exists());
@@ -74,8 +65,7 @@ fn what_two_devices_wrote_apart_is_all_there_afterwards_on_both() {
         let is_copy = |name: &String| name.starts_with("file (conflict from ") && name.ends_with(").txt");
         assert!(names.iter().any(is_copy) && names.contains(&"file.txt".to_owned()), "{names:?}");
     }
-    let look = |device: &Device| without_directory_times(survey(&device.mountpoint()));
-    assert_same("both devices", &look(&a), &look(&b));
+    pair.assert_same("both devices");
 
     // A conflict is settled by ordinary work on the files.
     let copies = fs::read_dir(a.at("edited")).expect("listed").map(|entry| entry.expect("listed").path());
@@ -86,20 +76,6 @@ fn what_two_devices_wrote_apart_is_all_there_afterwards_on_both() {
     // The copy may go between a listing and a reading of it.
     until(EVER, "B shows the settled file alone", || fs::read_dir(b.at("edited")).expect("listed").count() == 1);
     until(EVER, "with its last content", || contents(&b.at("edited")) == set(&[b"settled"]));
-}
-
-/// Both edit the same files without knowing of each other; the later one, B, keeps the names.
-fn apart(place: &Place, a: &Device, b: &Device, files: &[&str]) {
-    place.server().stop();
-    for file in files {
-        fs::write(a.at(file), format!("{file} by anna, at some length")).expect("written");
-    }
-    for file in files {
-        fs::write(b.at(file), format!("{file} by berta")).expect("written");
-    }
-    place.server().cont();
-    a.wait();
-    b.wait();
 }
 
 /// The conflicts that a device lists: path, and whether each side is its own.
@@ -116,23 +92,24 @@ fn listed(device: &Device) -> Vec<(String, Vec<bool>)> {
 
 #[test]
 fn conflicts_are_listed_on_both_devices_and_end_as_their_user_wishes() {
-    if !Device::can_mount() {
-        return;
-    }
-    let place = Place::s3();
-    let (a, b) = (Device::new("anna"), Device::new("berta"));
-    a.init(&place);
-    a.mount();
+    let Some(pair) = Pair::over(Place::s3) else { return };
+    let (a, b) = (&pair.a, &pair.b);
     fs::create_dir(a.at(".git")).expect("made");
     let files = ["mine.txt", "theirs.txt", "both.txt", ".git/index", "later.txt"];
     for file in files {
         fs::write(a.at(file), "before").expect("written");
     }
-    a.wait();
-    b.join(&place);
-    b.mount();
-    apart(&place, &a, &b, &files);
-    for device in [&a, &b] {
+    pair.join();
+    // The later one, B, keeps the names.
+    pair.apart(|a, b| {
+        for file in files {
+            fs::write(a.at(file), format!("{file} by anna, at some length")).expect("written");
+        }
+        for file in files {
+            fs::write(b.at(file), format!("{file} by berta")).expect("written");
+        }
+    });
+    for device in [a, b] {
         until(EVER, "every conflict is listed", || listed(device).len() == files.len());
     }
     let answer = a.json(&["conflicts"]);
@@ -148,26 +125,26 @@ fn conflicts_are_listed_on_both_devices_and_end_as_their_user_wishes() {
 
     let text = |path: &Path| path.to_str().expect("plain").to_owned();
     let resolve = |device: &Device, path: &Path, keep: &str| device.ok(&["resolve", &text(path), "--keep", keep]);
-    resolve(&a, &a.at("mine.txt"), "mine");
-    resolve(&a, &a.at("theirs.txt"), "theirs");
+    resolve(a, &a.at("mine.txt"), "mine");
+    resolve(a, &a.at("theirs.txt"), "theirs");
     let copy = fs::read_dir(a.mountpoint()).expect("listed").map(|entry| entry.expect("listed").path());
     let copy = copy.into_iter().find(|path| text(path).contains("/both (conflict")).expect("a copy");
-    resolve(&a, &copy, "both");
+    resolve(a, &copy, "both");
     let refused = a.ourobox(&["resolve", &text(&a.at(".git/index")), "--keep", "both"]);
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("mine or theirs") && refused.stderr.lines().count() == 1, "{refused:?}");
-    resolve(&a, &a.at(".git/index"), "mine");
+    resolve(a, &a.at(".git/index"), "mine");
     // The copy of this one is written down by a touch, and still known for what it is.
     fs::rename(a.at("later.txt"), a.at("x")).expect("renamed");
     fs::rename(a.at("x"), a.at("later.txt")).expect("renamed");
     a.wait();
     let left = a.json(&["conflicts"]);
     assert_eq!((&left["conflicts"][0]["path"], &left["conflicts"][0]["settled"]), (&"later.txt".into(), &true.into()));
-    resolve(&a, &a.at("later.txt"), "mine");
-    assert_eq!(listed(&a), []);
+    resolve(a, &a.at("later.txt"), "mine");
+    assert_eq!(listed(a), []);
     a.wait();
 
-    for device in [&a, &b] {
+    for device in [a, b] {
         let is = |path: &str, by: &str| {
             fs::read(device.at(path)).is_ok_and(|bytes| bytes.starts_with(format!("{path} by {by}").as_bytes()))
         };

@@ -1,6 +1,6 @@
 //! The past as people ask for it: what was done, what is different, a state under a name.
 
-use ouro_tests::{Device, EVER, Place, assert_same, survey, until, without_directory_times};
+use ouro_tests::{Device, EVER, Pair, Place, assert_same, survey, until, without_directory_times};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -46,13 +46,8 @@ fn refused(device: &Device, arguments: &[&str]) -> String {
 
 #[test]
 fn a_file_is_followed_through_its_renames_and_states_are_found_by_name() {
-    if !Device::can_mount() {
-        return;
-    }
-    let place = Place::folder();
-    let (a, b) = (Device::new("anna"), Device::new("berta"));
-    a.init(&place);
-    a.mount();
+    let Some(pair) = Pair::over(Place::folder) else { return };
+    let (a, b) = (&pair.a, &pair.b);
     fs::create_dir(a.at("notes")).expect("made");
     fs::write(a.at("notes/a.txt"), "one").expect("written");
     a.wait();
@@ -67,11 +62,11 @@ fn a_file_is_followed_through_its_renames_and_states_are_found_by_name() {
     fs::remove_file(a.at("notes/b.txt")).expect("removed");
     a.wait();
 
-    let log = asked(&a, &["log"], &a.at("notes/b.txt"));
+    let log = asked(a, &["log"], &a.at("notes/b.txt"));
     assert_eq!(deeds(&log), ["deleted", "edited", "renamed", "created"], "{log}");
     assert_eq!(log["commits"][2]["changes"][0]["from"], "notes/a.txt");
     assert_eq!(log["commits"][1]["changes"][0]["size"], 11);
-    assert_eq!(deeds(&asked(&a, &["log"], &a.at("notes")))[..1], ["deleted"]);
+    assert_eq!(deeds(&asked(a, &["log"], &a.at("notes")))[..1], ["deleted"]);
     let all = a.json(&["log"]);
     assert_eq!(all["commits"][1]["snapshot"], "before the end", "{all}");
 
@@ -81,24 +76,23 @@ fn a_file_is_followed_through_its_renames_and_states_are_found_by_name() {
     assert_eq!(changes(&a.json(&["diff", &commit(3), &commit(2)])), ["edited notes/b.txt"]);
     assert_eq!(changes(&a.json(&["diff", &commit(3), &commit(3)])), Vec::<String>::new());
     let below = a.at("notes");
-    let inside = asked(&a, &["diff", &commit(4), "now"], &below);
+    let inside = asked(a, &["diff", &commit(4), "now"], &below);
     assert_eq!(changes(&inside), ["deleted notes/a.txt"]);
 
-    assert!(refused(&a, &["diff", "1h ago"]).contains("yet"), "the box is younger");
+    assert!(refused(a, &["diff", "1h ago"]).contains("yet"), "the box is younger");
 
-    b.join(&place);
-    b.mount();
-    for device in [&a, &b] {
+    pair.join();
+    for device in [a, b] {
         let kept = device.at(".snapshots/before the end/notes/b.txt");
         assert_eq!(fs::read(kept).expect("kept"), b"one and two");
         assert_eq!(changes(&device.json(&["diff", "before the end", "now"])).len(), 2);
     }
-    assert!(refused(&a, &["snapshot", "-m", "before the end"]).contains("already"));
-    assert!(refused(&a, &["snapshot", "-m", "2h ago"]).contains("name"));
-    assert!(refused(&a, &["diff", "no such state"]).contains("no such state"));
-    assert!(refused(&a, &["diff", "@7"]).contains("names no time"));
+    assert!(refused(a, &["snapshot", "-m", "before the end"]).contains("already"));
+    assert!(refused(a, &["snapshot", "-m", "2h ago"]).contains("name"));
+    assert!(refused(a, &["diff", "no such state"]).contains("no such state"));
+    assert!(refused(a, &["diff", "@7"]).contains("names no time"));
     let nowhere = a.at("never/was");
-    assert!(refused(&a, &["log", nowhere.to_str().expect("plain")]).contains("does not exist"));
+    assert!(refused(a, &["log", nowhere.to_str().expect("plain")]).contains("does not exist"));
 
     // A name given there is found here, also where nothing had changed.
     let taken = b.json(&["snapshot", "-m", "from berta\nwith a remark"]);
@@ -110,13 +104,8 @@ fn a_file_is_followed_through_its_renames_and_states_are_found_by_name() {
 
 #[test]
 fn what_was_is_restored_without_reading_a_byte_and_what_is_newer_stays_in_history() {
-    if !Device::can_mount() {
-        return;
-    }
-    let place = Place::folder();
-    let (a, b) = (Device::new("anna"), Device::new("berta"));
-    a.init(&place);
-    a.mount();
+    let Some(pair) = Pair::over(Place::folder) else { return };
+    let (a, b) = (&pair.a, &pair.b);
     let big: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
     fs::create_dir_all(a.at("work/deep")).expect("made");
     fs::write(a.at("work/deep/big"), &big).expect("written");
@@ -128,8 +117,7 @@ fn what_was_is_restored_without_reading_a_byte_and_what_is_newer_stays_in_histor
     let taken = a.json(&["snapshot", "-m", "good"]);
     assert_eq!(taken["waiting"], Value::Null, "{taken}");
     let good = survey(&a.at("work"));
-    b.join(&place);
-    b.mount();
+    pair.join();
 
     let edited = inode(&b.at("work/edited"));
     let moved = inode(&b.at("work/moved"));
@@ -143,20 +131,20 @@ fn what_was_is_restored_without_reading_a_byte_and_what_is_newer_stays_in_histor
 
     // One file, one that was deleted, and a copy of one.
     let path = b.at("work/edited");
-    let restored = asked(&b, &["restore", "--at", "good"], &path);
+    let restored = asked(b, &["restore", "--at", "good"], &path);
     assert_eq!(restored["edited"], 1, "{restored}");
     assert_eq!((fs::read(&path).expect("read"), inode(&path)), (b"old".to_vec(), edited), "the same file");
     let newer = restored["before"].as_str().expect("a commit").to_owned();
-    assert_eq!(asked(&b, &["restore", "--at", "good"], &path)["commit"], Value::Null, "nothing is left to do");
-    asked(&b, &["restore", "--at", &newer], &path);
+    assert_eq!(asked(b, &["restore", "--at", "good"], &path)["commit"], Value::Null, "nothing is left to do");
+    asked(b, &["restore", "--at", &newer], &path);
     assert_eq!(fs::read(&path).expect("read"), b"newer and longer", "what was there before is in history");
     let before = b.stat("/bytes_in");
-    let deep = asked(&b, &["restore", "--at", "good"], &b.at("work/deep/big"));
+    let deep = asked(b, &["restore", "--at", "good"], &b.at("work/deep/big"));
     assert_eq!(deep["created"], 2, "the file and its directory: {deep}");
     fs::create_dir(b.at("copies")).expect("made");
     let copies = b.at("copies");
     let copies = copies.to_str().expect("plain");
-    asked(&b, &["restore", "--at", "good", "--to", copies], &b.at("work"));
+    asked(b, &["restore", "--at", "good", "--to", copies], &b.at("work"));
     assert!(b.stat("/bytes_in") - before < 1_000_000, "no content was read");
     assert_same(
         "the copies",
@@ -191,7 +179,7 @@ fn what_was_is_restored_without_reading_a_byte_and_what_is_newer_stays_in_histor
     });
     assert_same("A", &without_directory_times(good), &without_directory_times(survey(&a.at("work"))));
     assert!(
-        refused(&b, &["restore", b.at("never").to_str().expect("plain"), "--at", "good"]).contains("not there then")
+        refused(b, &["restore", b.at("never").to_str().expect("plain"), "--at", "good"]).contains("not there then")
     );
 }
 

@@ -11,6 +11,7 @@ mod import;
 mod lifecycle;
 mod listing;
 mod misuse;
+mod never_together;
 mod offline;
 mod ordinary_user;
 mod power;

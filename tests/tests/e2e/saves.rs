@@ -1,6 +1,6 @@
 //! Files saved as editors save them are the files they were, on every device.
 
-use ouro_tests::{Device, EVER, Place, SOON, until};
+use ouro_tests::{Device, EVER, Pair, Place, SOON, until};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
@@ -35,19 +35,12 @@ fn listed(file: &Path) -> Option<u64> {
 
 #[test]
 fn a_saved_file_is_the_same_file_on_both_devices() {
-    if !Device::can_mount() {
-        return;
-    }
-    let place = Place::folder();
-    let (a, b) = (Device::new("anna"), Device::new("berta"));
-    a.init(&place);
-    a.mount();
+    let Some(pair) = Pair::over(Place::folder) else { return };
+    let (a, b) = (&pair.a, &pair.b);
     fs::create_dir(a.at("folder")).expect("made");
     let (file, elsewhere) = (a.at("folder/text.txt"), b.at("folder/text.txt"));
     fs::write(&file, "first").expect("written");
-    a.wait();
-    b.join(&place);
-    b.mount();
+    pair.join();
     let first = inode(&file).expect("it is there");
     until(SOON, "B shows the file", || inode(&elsewhere) == Some(first));
     for (round, save) in [save_over, save_aside, save_over].into_iter().enumerate() {
@@ -78,32 +71,23 @@ fn a_saved_file_is_the_same_file_on_both_devices() {
 
 #[test]
 fn saves_on_two_devices_that_are_offline_are_one_file_and_one_copy() {
-    if !Device::can_mount() {
-        return;
-    }
-    let place = Place::s3();
-    let (a, b) = (Device::new("anna"), Device::new("berta"));
-    a.init(&place);
-    a.mount();
+    let Some(pair) = Pair::over(Place::s3) else { return };
+    let (a, b) = (&pair.a, &pair.b);
     fs::write(a.at("text.txt"), "first").expect("written");
-    a.wait();
-    b.join(&place);
-    b.mount();
+    pair.join();
     until(SOON, "B shows the file", || b.at("text.txt").exists());
     let first = inode(&a.at("text.txt"));
-    place.server().stop();
-    save_over(&a.at("text.txt"), "of anna");
-    save_aside(&b.at("text.txt"), "of berta");
-    place.server().cont();
-    a.wait();
-    b.wait();
+    pair.apart(|a, b| {
+        save_over(&a.at("text.txt"), "of anna");
+        save_aside(&b.at("text.txt"), "of berta");
+    });
     let texts = |device: &Device| {
         let entries = fs::read_dir(device.mountpoint()).expect("listed").flatten();
         let mut texts: Vec<String> = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok()).collect();
         texts.sort();
         texts
     };
-    for device in [&a, &b] {
+    for device in [a, b] {
         until(EVER, "both contents are there", || texts(device) == ["of anna", "of berta"]);
         assert_eq!(inode(&device.at("text.txt")), first, "the name is the old file's");
     }

@@ -1,8 +1,6 @@
 //! What one device puts into a box is on the other, byte by byte, on every kind of storage.
 
-use ouro_tests::{
-    Device, EVER, Place, SOON, assert_same, is_long, plant_odd, plant_real, survey, until, without_directory_times,
-};
+use ouro_tests::{EVER, Pair, Place, SOON, assert_same, is_long, plant_odd, plant_real, survey, until};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::process::Command;
@@ -12,18 +10,14 @@ fn real_files() -> usize {
     if is_long() { 20_000 } else { 2_000 }
 }
 
-fn a_tree_travels_and_changes_come_back(place: &Place) {
-    if !Device::can_mount() {
-        return;
-    }
+fn a_tree_travels_and_changes_come_back(place: fn() -> Place) {
+    let Some(pair) = Pair::over(place) else { return };
+    let (a, b) = (&pair.a, &pair.b);
     let source = tempfile::tempdir().expect("a temporary folder");
     plant_real(&source.path().join("real"), real_files());
     plant_odd(&source.path().join("odd"));
     let expected = survey(source.path());
 
-    let (a, b) = (Device::new("anna"), Device::new("berta"));
-    a.init(place);
-    a.mount();
     let mut copy = Command::new("cp");
     copy.args(["-a", "--no-preserve=ownership"])
         .arg(source.path().join("real"))
@@ -32,10 +26,8 @@ fn a_tree_travels_and_changes_come_back(place: &Place) {
     let outcome = ouro_tests::run(&copy);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_same("what was copied in", &expected, &survey(&a.mountpoint()));
-    a.wait();
 
-    b.join(place);
-    b.mount();
+    pair.join();
     assert_same("on the other device", &expected, &survey(&b.mountpoint()));
     a.remount();
     assert_same("after a remount", &expected, &survey(&a.mountpoint()));
@@ -62,9 +54,7 @@ fn a_tree_travels_and_changes_come_back(place: &Place) {
             && fs::read(a.at("odd/new")).is_ok_and(|bytes| bytes == b"born on B")
     });
     b.wait();
-    let look = |device: &Device| without_directory_times(survey(&device.mountpoint()));
-    let (on_a, on_b) = (look(&a), look(&b));
-    assert_same("both, after all", &on_b, &on_a);
+    pair.assert_same("both, after all");
     let report = a.json(&["check", "--read-data"]);
     assert_eq!(report["problems"].as_array().map(Vec::len), Some(0), "{report}");
     b.umount();
@@ -73,17 +63,10 @@ fn a_tree_travels_and_changes_come_back(place: &Place) {
 
 #[test]
 fn what_is_appended_to_a_file_that_stays_open_travels_without_any_other_change() {
-    if !Device::can_mount() {
-        return;
-    }
-    let place = Place::folder();
-    let (a, b) = (Device::new("anna"), Device::new("berta"));
-    a.init(&place);
-    a.mount();
+    let Some(pair) = Pair::over(Place::folder) else { return };
+    let (a, b) = (&pair.a, &pair.b);
     let mut log = fs::File::create(a.at("log")).expect("made");
-    a.wait();
-    b.join(&place);
-    b.mount();
+    pair.join();
     let mut expected = Vec::new();
     for line in [&b"one\n"[..], b"two\n", b"three\n"] {
         log.write_all(line).expect("written");
@@ -95,20 +78,20 @@ fn what_is_appended_to_a_file_that_stays_open_travels_without_any_other_change()
 
 #[test]
 fn a_tree_is_the_same_on_two_devices_over_a_plain_folder() {
-    a_tree_travels_and_changes_come_back(&Place::folder());
+    a_tree_travels_and_changes_come_back(Place::folder);
 }
 
 #[test]
 fn a_tree_is_the_same_on_two_devices_over_s3() {
-    a_tree_travels_and_changes_come_back(&Place::s3());
+    a_tree_travels_and_changes_come_back(Place::s3);
 }
 
 #[test]
 fn a_tree_is_the_same_on_two_devices_over_webdav() {
-    a_tree_travels_and_changes_come_back(&Place::webdav());
+    a_tree_travels_and_changes_come_back(Place::webdav);
 }
 
 #[test]
 fn a_tree_is_the_same_on_two_devices_over_sftp() {
-    a_tree_travels_and_changes_come_back(&Place::sftp());
+    a_tree_travels_and_changes_come_back(Place::sftp);
 }
