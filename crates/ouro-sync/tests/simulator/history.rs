@@ -72,8 +72,8 @@ pub(crate) struct History {
 pub(crate) struct Fresh {
     /// Contents that were written.
     pub(crate) written: Vec<Vec<u8>>,
-    /// Contents that were replaced or deleted, and with them the last that showed them.
-    pub(crate) superseded: Vec<Vec<u8>>,
+    /// Contents that were replaced or deleted, and whether no other name showed them.
+    pub(crate) touched: Vec<(Vec<u8>, bool)>,
 }
 
 /// All that is seen on a device: paths, and bytes of files.
@@ -280,7 +280,7 @@ impl History {
 
     fn try_to_operate(&mut self, at: usize, (volume, ledger): (&Volume, &Ledger), open: &mut Vec<(FileId, Place)>) {
         for _ in 0..20 {
-            let mut superseded = Vec::new();
+            let mut touched = Vec::new();
             let outcome = match tree::spots(volume) {
                 Err(missing) => Err(missing.into()),
                 Ok(spots) => Operation {
@@ -291,7 +291,7 @@ impl History {
                     contents: &mut self.contents,
                     written: &mut self.written,
                     fresh: &mut self.fresh[at].written,
-                    superseded: &mut superseded,
+                    touched: &mut touched,
                     open,
                     spots,
                 }
@@ -299,7 +299,7 @@ impl History {
             };
             match outcome {
                 Ok(what) => {
-                    self.fresh[at].superseded.extend(superseded);
+                    self.fresh[at].touched.extend(touched);
                     if !what.is_empty() {
                         self.left[at] -= 1;
                         self.tell(at, what);
@@ -369,7 +369,7 @@ impl History {
     pub(crate) fn is_safe(&mut self, at: usize) {
         let fresh = std::mem::take(&mut self.fresh[at]);
         self.contents.keep(fresh.written);
-        self.contents.supersede(fresh.superseded);
+        self.contents.supersede(fresh.touched.into_iter().filter_map(|(content, last)| last.then_some(content)));
     }
 
     pub(crate) fn crash(&mut self, at: usize) {
@@ -378,7 +378,7 @@ impl History {
         self.crashed = true;
         self.devices[at].crash(&self.world, end, &mut self.chance);
         let fresh = std::mem::take(&mut self.fresh[at]);
-        self.contents.excuse(fresh.superseded);
+        self.contents.excuse(fresh.touched.into_iter().map(|(content, _)| content));
         self.pushing[at].clear();
     }
 

@@ -24,8 +24,8 @@ pub(crate) struct Operation<'a> {
     pub(crate) written: &'a mut u64,
     /// Contents written here that a crash may still take.
     pub(crate) fresh: &'a mut Vec<Vec<u8>>,
-    /// Contents that this operation makes go for good.
-    pub(crate) superseded: &'a mut Vec<Vec<u8>>,
+    /// Contents that this operation replaces or deletes, and whether no other name shows them.
+    pub(crate) touched: &'a mut Vec<(Vec<u8>, bool)>,
     /// Files held open by programs.
     pub(crate) open: &'a mut Vec<(FileId, Place)>,
     pub(crate) spots: Spots,
@@ -115,9 +115,7 @@ impl Operation<'_> {
     fn leaves(&mut self, spot: &Spot) -> Vec<u8> {
         let content = self.content(spot);
         self.contents.leaves(content.clone());
-        if spot.seen.links() == 1 {
-            self.superseded.push(content.clone());
-        }
+        self.touched.push((content.clone(), spot.seen.links() == 1));
         content
     }
 
