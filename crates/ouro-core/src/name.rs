@@ -1,16 +1,16 @@
 //! Names: bytes, valid as one component of a path on Linux.
 
-use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
 
 /// Longest name in bytes, as on every Linux file system.
 pub const NAME_BYTES_MAX: usize = 255;
 
 /// One component of a path: 1 to 255 bytes, no `/`, no NUL, not `.` or `..`. Need not be UTF-8. The empty name exists only as the
-/// key of a directory's header and is made by [`Name::empty`].
+/// key of a directory's header and is made by [`Name::empty`]. Clones share their bytes: one name stands in many rows and changes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Box<[u8]>);
+pub struct Name(Arc<[u8]>);
 
 /// Why bytes are no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
