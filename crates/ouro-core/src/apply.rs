@@ -131,6 +131,9 @@ fn finish(rows: &dyn Rows, steps: Vec<Step>) -> Result<Applied, Missing> {
 }
 
 fn locate_for(rows: &dyn Rows, file: &FileDelta) -> Result<Option<(Key, Arc<File>)>, Missing> {
+    if is_new(file) {
+        return locate_newborn(rows, file);
+    }
     if let Some(found) = locate(rows, file.id, file.kind, file.hint.as_ref())? {
         return Ok(Some(found));
     }
@@ -140,6 +143,17 @@ fn locate_for(rows: &dyn Rows, file: &FileDelta) -> Result<Option<(Key, Arc<File
             && let Some(found) = locate(rows, file.id, file.kind, Some(&added.place))?
         {
             return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Finds a file that this very delta makes: it is there only if the delta was applied before, and then where it was born.
+fn locate_newborn(rows: &dyn Rows, file: &FileDelta) -> Result<Option<(Key, Arc<File>)>, Missing> {
+    let born_at = file.placements.iter().map(|added| Key::at(&added.place, file.id, added.slot));
+    for key in born_at.chain([Key::homeless(file.id)]) {
+        if let Some(Row::Record(found)) = rows.get(&key)? {
+            return Ok(Some((key, found)));
         }
     }
     Ok(None)

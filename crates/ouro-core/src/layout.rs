@@ -18,6 +18,7 @@ use crate::sibling;
 use crate::state::{File, Kind, Place};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
@@ -112,12 +113,9 @@ impl Layout<'_> {
                 }
             }
         }
-        let mut put = BTreeMap::new();
-        if !new.is_gone() {
-            self.rows_of_other(new, &mut put)?;
-        }
+        let put = if new.is_gone() { Vec::new() } else { self.rows_of_other(new)? };
         for key in remove {
-            if !put.contains_key(&key) {
+            if !put.iter().any(|(stays, _)| *stays == key) {
                 self.remove(key);
             }
         }
@@ -127,19 +125,19 @@ impl Layout<'_> {
         Ok(())
     }
 
-    fn rows_of_other(&mut self, file: File, put: &mut BTreeMap<Key, Row>) -> Result<(), Missing> {
+    fn rows_of_other(&mut self, file: File) -> Result<Vec<(Key, Row)>, Missing> {
         if let [only] = file.placements.as_slice()
             && self.knows(only.place.parent)?
         {
-            put.insert(Key::at(&only.place, file.id, only.slot), Row::Record(Arc::new(file)));
-            return Ok(());
+            return Ok(vec![(Key::at(&only.place, file.id, only.slot), Row::Record(Arc::new(file)))]);
         }
+        let mut put = Vec::new();
         for stand in sibling::stands(&file) {
             let place = if self.knows(stand.place.parent)? { stand.place } else { recovered_place(&stand.place) };
-            put.insert(Key::at(&place, file.id, stand.slot), Row::Reference(file.kind));
+            put.push((Key::at(&place, file.id, stand.slot), Row::Reference(file.kind)));
         }
-        put.insert(Key::homeless(file.id), Row::Record(Arc::new(file)));
-        Ok(())
+        put.push((Key::homeless(file.id), Row::Record(Arc::new(file))));
+        Ok(put)
     }
 
     fn knows(&mut self, directory: FileId) -> Result<bool, Missing> {

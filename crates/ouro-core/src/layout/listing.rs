@@ -34,6 +34,13 @@ impl Layout<'_> {
 
     fn note_other(&mut self, step: &Step) -> Result<(), Missing> {
         let id = step.new.id;
+        if step.old.is_none() {
+            let Sight { stands, copies } = Sight::of(&step.new);
+            self.files.insert(id);
+            self.files.extend(copies);
+            self.listings.extend(stands.iter().map(|stand| stand.place.parent));
+            return Ok(());
+        }
         let old = step.old.as_ref().map(|(_, file)| &**file);
         let (before, after) = (old.map(Sight::of).unwrap_or_default(), Sight::of(&step.new));
         let attributes = old.and_then(File::seen_attributes) != step.new.seen_attributes();
@@ -157,7 +164,8 @@ struct Sight {
 
 impl Sight {
     fn of(file: &File) -> Sight {
-        let copies = sibling::contents(file).iter().skip(1).map(|c| sibling::copy_id(file.id, c.earliest())).collect();
+        let contents = if file.contents.len() < 2 { Vec::new() } else { sibling::contents(file) };
+        let copies = contents.iter().skip(1).map(|c| sibling::copy_id(file.id, c.earliest())).collect();
         Sight { stands: sibling::stands(file), copies }
     }
 }

@@ -32,6 +32,8 @@ impl<N: Nodes + ?Sized> Rows for TreeRows<'_, N> {
     fn get(&self, key: &Key) -> Result<Option<Row>, Missing> {
         match self.changes.get(key) {
             Some(change) => Ok(change.clone()),
+            // A row about a file comes with the file's record in the same tree, but for `Recovered/`, which has none.
+            None if key.file != FileId::RECOVERED && self.root.is_some_and(|root| !root.may_hold(key.file)) => Ok(None),
             None => get(self.nodes, self.root, key),
         }
     }
