@@ -35,9 +35,9 @@ impl Sealer {
     /// Seals plain bytes whose id is known already.
     pub(crate) fn seal(&mut self, id: BlobId, plain: &[u8]) -> Result<SealedBlob, RepoError> {
         check_size(plain.len())?;
-        let frame = self.compressor.frame(plain);
         let mut bytes = Vec::new();
-        self.repo.keys().seal(Sealed::Blob, &id.0, &frame, &mut bytes);
+        let compressor = &mut self.compressor;
+        self.repo.keys().seal_in_place(Sealed::Blob, &id.0, &mut bytes, |out| compressor.frame_onto(plain, out));
         Ok(SealedBlob { id, len: plain.len() as u32, bytes })
     }
 

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::config::RepositoryId;
 
 const NONCE_BYTES: usize = 24;
-const TAG_BYTES: usize = 16;
+pub(crate) const TAG_BYTES: usize = 16;
 
 /// The key from which all others of an encrypted repository follow. Never printed, wiped from memory when dropped.
 #[derive(Clone)]
@@ -134,17 +134,25 @@ impl Keys {
 
     /// Appends `plain`, sealed as `what` with `id`, to `out`: nonce, ciphertext, tag; or, unencrypted, plain bytes and tag.
     pub(crate) fn seal(&self, what: Sealed, id: &[u8], plain: &[u8], out: &mut Vec<u8>) {
-        let data = self.associated(what, id);
         out.reserve(plain.len() + self.seal_bytes());
+        self.seal_in_place(what, id, out, |out| out.extend_from_slice(plain));
+    }
+
+    /// Like [`Keys::seal`], for what `write` appends.
+    pub(crate) fn seal_in_place(&self, what: Sealed, id: &[u8], out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        let data = self.associated(what, id);
+        if self.encrypted {
+            out.extend_from_slice(&[0; NONCE_BYTES]);
+        }
+        let start = out.len();
+        write(out);
         if !self.encrypted {
-            out.extend_from_slice(plain);
-            out.extend_from_slice(&first::<TAG_BYTES>(hash(&self.tag, &data, plain)));
+            let tag: [u8; TAG_BYTES] = first(hash(&self.tag, &data, &out[start..]));
+            out.extend_from_slice(&tag);
             return;
         }
-        let nonce: [u8; NONCE_BYTES] = first(hash(&self.nonce, &data, plain));
-        out.extend_from_slice(&nonce);
-        let start = out.len();
-        out.extend_from_slice(plain);
+        let nonce: [u8; NONCE_BYTES] = first(hash(&self.nonce, &data, &out[start..]));
+        out[start - NONCE_BYTES..start].copy_from_slice(&nonce);
         let tag = self
             .cipher(what, id)
             .encrypt_inout_detached(&XNonce::from(nonce), &data, (&mut out[start..]).into())

@@ -2,6 +2,7 @@
 //!
 //! A frame is a method byte (0 stored, 1 zstd), the plain length (u32, little-endian) and the data.
 
+use crate::crypto::TAG_BYTES;
 use crate::wire::{DecodeError, Reader, invalid, read_rest, read_u32};
 
 /// Most plain bytes that one blob, node or record may have; a decoder never allocates more for one.
@@ -39,15 +40,22 @@ impl Compressor {
 
     /// Puts plain bytes into a frame: compressed if that saves at least 5 % (of the beginning, if they are long).
     pub(crate) fn frame(&mut self, plain: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        self.frame_onto(plain, &mut frame);
+        frame
+    }
+
+    /// Like [`Compressor::frame`], behind what is in `out`.
+    pub(crate) fn frame_onto(&mut self, plain: &[u8], out: &mut Vec<u8>) {
         debug_assert!(plain.len() <= PLAIN_BYTES_MAX, "checked by the callers");
         let worth = plain.len() <= SAMPLE_BYTES || self.shrinks(&plain[..SAMPLE_BYTES]);
         let (method, data) =
             if worth && self.shrinks(plain) { (ZSTD, self.scratch.as_slice()) } else { (STORED, plain) };
-        let mut frame = Vec::with_capacity(5 + data.len());
-        frame.push(method);
-        frame.extend_from_slice(&(plain.len() as u32).to_le_bytes());
-        frame.extend_from_slice(data);
-        frame
+        // With room for what a seal puts behind it.
+        out.reserve_exact(5 + data.len() + TAG_BYTES);
+        out.push(method);
+        out.extend_from_slice(&(plain.len() as u32).to_le_bytes());
+        out.extend_from_slice(data);
     }
 
     /// Compresses into the scratch buffer; whether that saved at least 5 %.
