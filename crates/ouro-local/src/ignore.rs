@@ -123,13 +123,31 @@ impl Ignore {
             }
         }
         // None of the defaults speaks of directories on the way.
-        decide(&self.defaults, path.len().saturating_sub(1)) == Some(true)
+        path.last().is_some_and(|name| may_be_a_leftover(name))
+            && decide(&self.defaults, path.len().saturating_sub(1)) == Some(true)
     }
+}
+
+/// False for nearly all names, and only for those of which none of the [`DEFAULT_RULES`] speaks: that is seen much sooner than matched.
+fn may_be_a_leftover(name: &[u8]) -> bool {
+    matches!(name.first(), Some(b'.' | b'#')) || name.ends_with(b".part") || name.ends_with(b".crdownload")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_default_rule_speaks_of_what_is_seen_to_be_no_leftover() {
+        for rule in DEFAULT_RULES {
+            // What a name begins or ends with, whatever its stars stand for.
+            let name = rule.replace('\\', "").replace('*', "x").replace("[n-p]", "p");
+            let ends = rule.strip_prefix('*').is_some_and(|end| !end.contains(['*', '[', '?']));
+            let begins = rule.trim_start_matches('\\').starts_with(['.', '#']);
+            assert!(ends || begins, "{rule}: say here how its names look");
+            assert!(may_be_a_leftover(name.as_bytes()), "{rule}");
+        }
+    }
 
     fn ignored(rules: &Ignore, path: &str) -> bool {
         let is_dir = path.ends_with('/');
