@@ -7,14 +7,12 @@
 mod act;
 mod draft;
 mod identity;
-mod many;
 mod purge;
 mod resolve;
 mod sealing;
 mod settle;
 
 pub use identity::Succession;
-pub use many::{Birth, Cradle};
 pub use purge::Among;
 pub use resolve::Keep;
 pub use sealing::hlc_floor;
@@ -312,6 +310,18 @@ impl<'a> Edit<'a> {
         let file = draft.file(id, kind, Some(&place))?;
         put_placement(file, slot, Place { parent: to[0], name: name.clone() }, false);
         Ok((id, draft.finish()?))
+    }
+
+    /// Un-removes a directory that is shown though it was removed, and what was removed above it, as making something in it does.
+    ///
+    /// # Errors
+    /// [`EditError::NotFound`] if it is not shown.
+    pub fn revive(self, directory: &[FileId]) -> Result<((), Edited), EditError> {
+        let mut draft = self.draft();
+        if !draft.touch_directory(directory)? {
+            return Err(EditError::NotFound);
+        }
+        Ok(((), draft.finish()?))
     }
 
     /// Removes a name, and the file with its last one; or an empty directory.

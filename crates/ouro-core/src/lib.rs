@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod apply;
+pub mod birth;
 pub mod codec;
 pub mod compare;
 pub mod content;

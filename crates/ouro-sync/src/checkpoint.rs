@@ -2,12 +2,11 @@
 
 use crate::status::Cost;
 use crate::{Sync, SyncError};
-use bytes::Bytes;
 use ouro_core::delta::Delta;
 use ouro_core::id::{NodeId, Seq};
 use ouro_core::tree::{self, NewNode, NodeRef};
-use ouro_local::volume::{Announced, CheckpointInput, Commit, VolumeError};
-use ouro_repo::{Announcement, Body, Hint, RULES, Record};
+use ouro_local::volume::{Announced, CheckpointInput, VolumeError};
+use ouro_repo::{Announcement, Hint, RULES};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,7 +38,7 @@ impl Sync {
     /// Anything the remote or the disk says. Nodes that were written and not announced are garbage, nothing else.
     pub async fn checkpoint(self: &Arc<Self>) -> Result<(), SyncError> {
         let _turn = self.turn.lock().await;
-        self.finish_announcement().await?;
+        self.finish_outright().await?;
         if let Some(sealed) = self.volume.sealed() {
             // It has taken the next place in the log already.
             self.push_sealed(&sealed).await?;
@@ -47,13 +46,14 @@ impl Sync {
         let began = self.ports.clock.monotonic_ns();
         let before = self.repo.store().usage();
         let input = Arc::new(self.volume.checkpoint_input());
+        let files = input.changes.len() as u64;
         let folding = Arc::clone(&input);
         let (root, nodes) = self.with_all(move |sync| sync.fold(&folding)).await?;
         let root = self.write_tree(root, nodes).await?;
         let announced = Announced { root, covers: input.covers.clone(), digest: input.digest };
-        self.announce(&announced).await?;
+        self.commit_outright(Delta::default(), Some(announced.clone())).await?;
         let adopting = announced.clone();
-        self.with_all(move |sync| sync.volume.adopt(&adopting)).await?;
+        self.with_all(move |sync| sync.volume.adopt_own(&adopting, &input)).await?;
         self.write_hint(&announced).await?;
         let after = self.repo.store().usage();
         let bytes = after.bytes_out - before.bytes_out;
@@ -61,7 +61,7 @@ impl Sync {
             puts: after.puts - before.puts,
             bytes,
             index_bytes: bytes,
-            files: input.changes.len() as u64,
+            files,
             millis: (self.ports.clock.monotonic_ns() - began) / 1_000_000,
         };
         self.tell(|status| {
@@ -112,44 +112,6 @@ impl Sync {
         Ok(Some(root))
     }
 
-    /// Publishes the record that announces a checkpoint.
-    async fn announce(self: &Arc<Self>, announced: &Announced) -> Result<(), SyncError> {
-        let device = self.volume.device();
-        let (seq, hlc) = self.volume.next_stamp();
-        let parents = self.volume.heads();
-        let record = Record {
-            rules: RULES,
-            device,
-            seq,
-            line: self.line(),
-            parents: parents.iter().map(|(device, head)| (*device, head.seq, head.hash)).collect(),
-            previous: parents.get(&device).map(|head| head.hash),
-            hlc,
-            message: String::new(),
-            digest: self.volume.digest().0,
-            acknowledged: 0,
-            body: Body::Checkpoint(announcement(announced)),
-        };
-        let checkpoint = Some(announced.clone());
-        self.blocking(move |sync| {
-            let made = sync.repo.seal_record(&record, &[])?;
-            let (hash, message) = (made.hash, String::new());
-            let commit = Commit { device, seq, hash, hlc, parents, message, delta: Delta::default(), checkpoint };
-            sync.volume.fix_announcement(&commit, Arc::from(made.bytes.as_ref()))?;
-            Ok::<(), SyncError>(())
-        })
-        .await??;
-        self.finish_announcement().await
-    }
-
-    /// Publishes an announcement that was fixed and is not confirmed yet.
-    pub(crate) async fn finish_announcement(self: &Arc<Self>) -> Result<(), SyncError> {
-        let Some((commit, bytes)) = self.volume.announcement() else { return Ok(()) };
-        let bytes = Bytes::copy_from_slice(&bytes);
-        self.repo.publish_record(self.volume.device(), self.device, commit.seq, bytes).await?;
-        self.with_all(|sync| sync.volume.confirm_announcement()).await
-    }
-
     /// Leaves the hint by which a fresh device begins.
     async fn write_hint(&self, announced: &Announced) -> Result<(), SyncError> {
         let own = self.volume.heads().get(&self.volume.device()).map_or(Seq(0), |head| head.seq);
@@ -165,7 +127,7 @@ impl Sync {
     }
 }
 
-fn announcement(announced: &Announced) -> Announcement {
+pub(crate) fn announcement(announced: &Announced) -> Announcement {
     Announcement {
         root: announced.root,
         covers: announced.covers.iter().map(|(device, head)| (*device, head.seq)).collect(),

@@ -4,8 +4,9 @@
 //! The principal type is [`Import`]. Who walks the tree is the caller; here nothing is known of the disk.
 
 use crate::{Sync, SyncError};
+use ouro_core::birth::{Birth, Born, Cradle};
 use ouro_core::content::{BlobRef, Content, Locator};
-use ouro_core::edit::{Birth, Cradle, EditError};
+use ouro_core::edit::EditError;
 use ouro_core::id::{BlobId, FileId, PackId};
 use ouro_core::name::Name;
 use ouro_core::render;
@@ -13,16 +14,17 @@ use ouro_core::state::{Attributes, Kind, Place};
 use ouro_local::locations::Locations;
 use ouro_local::volume::VolumeError;
 use ouro_repo::{Known, Open, Pipeline, PipelineOptions, Sink, SinkError, Source};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Entries made under one hold of the volume's lock.
-const MADE_AT_ONCE: usize = 512;
-
-/// Entries after which they are made a commit, so that memory is bounded however many come.
+/// Most entries of one commit, so that memory is bounded however many come.
 const COMMIT_ENTRIES: usize = 4_096;
+/// A commit is made when its entries have about so many bytes in the record.
+const COMMIT_BYTES: usize = 8 << 20;
+/// About so many bytes name a blob and its place.
+const BLOB_REF_BYTES: usize = 50;
 
 /// Which entry of an import: given by the caller, never twice.
 pub type Ordinal = u64;
@@ -139,8 +141,8 @@ impl Import {
     /// Takes in a batch of entries; directories come before what is in them. Returns what was left out, by ordinal. `progress` hears of
     /// the size of each file that is stored.
     ///
-    /// When this returns all bytes are durable on the remote; the entries are in the box, and travel with its next commit if they did not
-    /// with one just made.
+    /// When this returns the entries are in the box and on the remote, in commits of their own; further names of files travel with the
+    /// box's next commit. What was changed in the box before is committed before.
     ///
     /// # Errors
     /// What the remote, the journal or the index says. Then none, or some of the batch's first, were taken in; what was stored is known,
@@ -153,16 +155,13 @@ impl Import {
         let mut batch = batch;
         let mut contents = self.store(&mut batch, progress).await?;
         let mut left_out = Vec::new();
-        let mut births = Vec::with_capacity(MADE_AT_ONCE);
-        // The index in `births` of each directory among them.
-        let mut born: BTreeMap<Ordinal, usize> = BTreeMap::new();
+        let mut links = Vec::new();
+        let mut newborns = Newborns::default();
         for (index, incoming) in batch.into_iter().enumerate() {
-            let content = match incoming.inflow {
+            let Incoming { ordinal, parent, name, kind, attributes, owner, inflow, has_links } = incoming;
+            let content = match inflow {
                 Inflow::Link(first) => {
-                    self.make(&mut births, &mut born, &mut left_out).await?;
-                    if let Err(error) = self.link(first, incoming.parent, incoming.name).await? {
-                        left_out.push((incoming.ordinal, LeftOut::Edit(error)));
-                    }
+                    links.push((ordinal, first, parent, name));
                     continue;
                 }
                 Inflow::Nothing => None,
@@ -170,37 +169,33 @@ impl Import {
                 Inflow::Bytes(..) => match contents[index].take() {
                     Some(Ok(content)) => Some(content),
                     Some(Err(error)) => {
-                        left_out.push((incoming.ordinal, LeftOut::Unreadable(error)));
+                        left_out.push((ordinal, LeftOut::Unreadable(error)));
                         continue;
                     }
                     None => return Err(SyncError::BlobLost),
                 },
             };
-            let cradle = match (self.directories.get(&incoming.parent), born.get(&incoming.parent)) {
+            let cradle = match (self.directories.get(&parent), newborns.directories.get(&parent)) {
                 (Some(union), _) => Cradle::At(union.clone()),
                 (None, Some(index)) => Cradle::Born(*index),
                 (None, None) => {
-                    left_out.push((incoming.ordinal, LeftOut::Edit(EditError::NotFound)));
+                    left_out.push((ordinal, LeftOut::Edit(EditError::NotFound)));
                     continue;
                 }
             };
-            if incoming.kind == Kind::Directory {
-                born.insert(incoming.ordinal, births.len());
-            }
-            let Incoming { ordinal, name, kind, attributes, owner, has_links, .. } = incoming;
-            births.push(Newborn {
-                ordinal,
-                owner,
-                has_links,
-                birth: Birth { cradle, name, kind, attributes, content },
-            });
-            if births.len() == MADE_AT_ONCE {
-                self.make(&mut births, &mut born, &mut left_out).await?;
+            newborns.add(Birth { cradle, name, kind, attributes, content }, Kin { ordinal, owner, has_links });
+            if newborns.births.len() >= COMMIT_ENTRIES || newborns.bytes >= COMMIT_BYTES {
+                self.make(std::mem::take(&mut newborns), &mut left_out).await?;
             }
         }
-        self.make(&mut births, &mut born, &mut left_out).await?;
-        if self.sync.volume.counts().pending >= COMMIT_ENTRIES {
-            self.sync.push().await?;
+        self.make(newborns, &mut left_out).await?;
+        for (ordinal, first, parent, name) in links {
+            if let Err(error) = self.link(first, parent, name).await? {
+                left_out.push((ordinal, LeftOut::Edit(error)));
+            }
+        }
+        if self.sync.checkpoint_due() {
+            self.sync.checkpoint().await?;
         }
         Ok(left_out)
     }
@@ -231,23 +226,15 @@ impl Import {
         Ok(notes.contents)
     }
 
-    /// Makes what was gathered.
-    async fn make(
-        &mut self,
-        births: &mut Vec<Newborn>,
-        born: &mut BTreeMap<Ordinal, usize>,
-        left_out: &mut Vec<(Ordinal, LeftOut)>,
-    ) -> Result<(), SyncError> {
-        born.clear();
+    /// Makes what was gathered, in a commit of its own.
+    async fn make(&mut self, newborns: Newborns, left_out: &mut Vec<(Ordinal, LeftOut)>) -> Result<(), SyncError> {
+        let Newborns { births, kin, .. } = newborns;
         if births.is_empty() {
             return Ok(());
         }
-        let (all, rest): (Vec<Birth>, Vec<_>) =
-            births.drain(..).map(|n| (n.birth, (n.ordinal, n.owner, n.has_links))).unzip();
-        let all = Arc::new(all);
-        let given = Arc::clone(&all);
-        let made = self.sync.with_all(move |sync| sync.volume.edit_timeless(|edit| edit.create_many(&given))).await?;
-        for ((birth, outcome), (ordinal, owner, has_links)) in all.iter().zip(&made).zip(rest) {
+        let births: Arc<[Birth]> = births.into();
+        let made = self.sync.commit_births(Arc::clone(&births)).await?;
+        for ((birth, outcome), Kin { ordinal, owner, has_links }) in births.iter().zip(&made).zip(kin) {
             let id = match outcome {
                 Ok(id) => *id,
                 Err(error) => {
@@ -298,10 +285,81 @@ impl Import {
     }
 }
 
-/// An entry that is about to be made.
-struct Newborn {
+/// Entries that are about to be made together.
+#[derive(Default)]
+struct Newborns {
+    births: Vec<Birth>,
+    kin: Vec<Kin>,
+    /// The index of each directory among them.
+    directories: BTreeMap<Ordinal, usize>,
+    /// About so many bytes of a record.
+    bytes: usize,
+}
+
+/// What is to be known of an entry once it is made.
+struct Kin {
     ordinal: Ordinal,
     owner: Option<(u32, u32)>,
     has_links: bool,
-    birth: Birth,
+}
+
+impl Newborns {
+    fn add(&mut self, birth: Birth, kin: Kin) {
+        if birth.kind == Kind::Directory {
+            self.directories.insert(kin.ordinal, self.births.len());
+        }
+        let xattrs = birth.attributes.xattrs.iter().map(|(name, value)| name.len() + value.len());
+        let content = match &birth.content {
+            Some(Content::Inline(bytes)) => bytes.len(),
+            Some(Content::Chunks(chunks)) => chunks.len() * BLOB_REF_BYTES,
+            _ => BLOB_REF_BYTES,
+        };
+        self.bytes += birth.name.as_bytes().len() + content + xattrs.sum::<usize>();
+        self.births.push(birth);
+        self.kin.push(kin);
+    }
+}
+
+impl Sync {
+    /// Makes entries in a commit of their own, and says for each its id or why it was not made. It is on the remote when this returns.
+    async fn commit_births(
+        self: &Arc<Self>,
+        births: Arc<[Birth]>,
+    ) -> Result<Vec<Result<FileId, EditError>>, SyncError> {
+        let turn = self.turn.lock().await;
+        self.revive_cradles(&births).await?;
+        // So a name that was freed is free for others too, and a directory made before is known to them.
+        self.finish_earlier().await?;
+        if let Some(sealed) = self.with_all(|sync| sync.volume.seal()).await? {
+            self.push_sealed(&sealed).await?;
+        }
+        let Born { made, delta } = self.with_all(move |sync| sync.volume.bear(&births)).await?;
+        let committed = if delta.files.is_empty() { Ok(()) } else { self.commit_outright(delta, None).await };
+        drop(turn);
+        if committed.is_err() {
+            // It may be fixed, and has to go on its way without us.
+            self.changed.notify_one();
+        }
+        committed.map(|()| made)
+    }
+
+    /// Directories that are shown only for what is in them become real again.
+    async fn revive_cradles(self: &Arc<Self>, births: &[Birth]) -> Result<(), SyncError> {
+        let unions: BTreeSet<&Vec<FileId>> = births
+            .iter()
+            .filter_map(|birth| match &birth.cradle {
+                Cradle::At(union) => Some(union),
+                Cradle::Born(_) => None,
+            })
+            .collect();
+        for union in unions {
+            let union = union.clone();
+            match self.with_all(move |sync| sync.volume.edit_timeless(|edit| edit.revive(&union))).await {
+                // It is gone: what should go into it is left out.
+                Ok(()) | Err(SyncError::Volume(VolumeError::Edit(EditError::NotFound))) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(())
+    }
 }

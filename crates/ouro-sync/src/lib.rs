@@ -19,6 +19,7 @@ mod import;
 mod index;
 mod layer_reader;
 mod neighbours;
+mod outright;
 mod pull;
 mod push;
 mod schedule;

@@ -28,7 +28,7 @@ impl Sync {
     /// [`SyncError::Repo`] with `ClonedDevice` if another machine writes as this device; else anything the remote or the disk says.
     pub async fn push(self: &Arc<Self>) -> Result<bool, SyncError> {
         let _turn = self.turn.lock().await;
-        self.finish_announcement().await?;
+        self.finish_outright().await?;
         let Some(sealed) = self.with_all(|sync| sync.volume.seal()).await? else { return Ok(false) };
         self.tell(|status| status.pushing = true);
         let outcome = self.push_sealed(&sealed).await;

@@ -52,8 +52,8 @@ impl Sync {
     }
 
     /// One commit is on its way at a time, and it has the next place in the log.
-    async fn finish_earlier(self: &Arc<Self>) -> Result<(), SyncError> {
-        self.finish_announcement().await?;
+    pub(crate) async fn finish_earlier(self: &Arc<Self>) -> Result<(), SyncError> {
+        self.finish_outright().await?;
         match self.volume.sealed() {
             Some(sealed) => self.push_sealed(&sealed).await,
             None => Ok(()),

@@ -2,6 +2,7 @@
 
 use crate::oracle::{self, State, View};
 use ouro_core::apply::{apply, seal};
+use ouro_core::birth::{Birth, Born, bear};
 use ouro_core::content::Content;
 use ouro_core::delta::Delta;
 use ouro_core::digest::Digest;
@@ -275,6 +276,31 @@ impl Device {
         self.check_listings(&before, &applied.listings);
         self.commit(commit);
         self.clock = self.clock.max(commit.version.hlc);
+    }
+
+    /// Makes many entries as a commit of their own.
+    pub(crate) fn bear(&mut self, births: &[Birth]) -> (Vec<Result<FileId, EditError>>, Commit) {
+        self.bear_beside(births, |_| ())
+    }
+
+    /// Makes many entries as a commit of their own; `meanwhile` happens between its making and its taking effect.
+    pub(crate) fn bear_beside(
+        &mut self,
+        births: &[Birth],
+        meanwhile: impl FnOnce(&mut Device),
+    ) -> (Vec<Result<FileId, EditError>>, Commit) {
+        let (no, counter) = (self.no, &mut self.counter);
+        let mut fresh = || {
+            *counter += 1;
+            FileId::new(no, *counter)
+        };
+        let Born { made, delta } = bear(&self.live, &self.names, &mut fresh, births).expect("all rows are there");
+        let seq = Seq(self.known.get(&self.no).copied().unwrap_or(0) + 1);
+        let version = Version { hlc: self.clock.next(), device: self.no, seq };
+        let commit = Commit { version, delta, known: self.known.clone() };
+        meanwhile(self);
+        self.learn(&commit);
+        (made, commit)
     }
 
     /// Makes a file or directory at a path whose parent is there.

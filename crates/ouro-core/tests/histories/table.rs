@@ -2,7 +2,8 @@
 
 use crate::device::{Commit, Device, attributes, bytes};
 use crate::oracle::name;
-use ouro_core::edit::{Birth, Cradle, EditError};
+use ouro_core::birth::{Birth, Cradle};
+use ouro_core::edit::EditError;
 use ouro_core::id::FileId;
 use ouro_core::render::{self, What};
 use ouro_core::state::Kind;
@@ -360,11 +361,12 @@ fn what_is_created_and_removed_in_one_generation_leaves_nothing() {
 }
 
 #[test]
-fn many_entries_made_at_once_are_what_single_ones_would_be() {
+fn many_entries_born_in_a_commit_are_what_single_ones_would_be() {
     let (mut single, mut many) = (Device::new(1), Device::new(1));
     for device in [&mut single, &mut many] {
         device.make("/old", None);
         device.make("/old/taken", Some("before"));
+        device.seal(MILLIS);
     }
     let old = many.spot("/old").seen.members().to_vec();
     let birth = |cradle: Cradle, text: &str, kind: Kind| {
@@ -382,7 +384,7 @@ fn many_entries_made_at_once_are_what_single_ones_would_be() {
         birth(Cradle::Born(1), "in what was not made", Kind::File),
         birth(Cradle::At(old), "z", Kind::File),
     ];
-    let made = many.edit(|e| e.create_many(&births)).expect("all rows are there");
+    let (made, _) = many.bear(&births);
     many.check();
     let expected = [
         None,
@@ -401,8 +403,60 @@ fn many_entries_made_at_once_are_what_single_ones_would_be() {
     {
         single.make(path, Some(text).filter(|text| !text.is_empty()));
     }
+    single.seal(MILLIS);
     assert_eq!(many.paths(), single.paths());
-    assert_eq!(many.live.0.keys().collect::<Vec<_>>(), single.live.0.keys().collect::<Vec<_>>(), "the same ids");
+    assert_eq!(many.live, single.live, "the same rows");
+}
+
+#[test]
+fn what_is_born_under_a_name_that_is_pending_or_in_a_directory_that_goes_is_lost_to_nobody() {
+    let mut two = Two::with(&[("/d", None), ("/d/old", Some("old"))]);
+    let birth = |cradle: Vec<FileId>, text: &str| Birth {
+        cradle: Cradle::At(cradle),
+        name: name(text),
+        kind: Kind::File,
+        attributes: attributes(0o600),
+        content: Some(bytes("born")),
+    };
+    let d = two.a.spot("/d").seen.members().to_vec();
+    let (made, commit) = two.a.bear_beside(&[birth(vec![FileId::ROOT], "f"), birth(d, "g")], |a| {
+        a.make("/f", Some("pending"));
+        a.remove_all("/d");
+    });
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    two.a.check();
+    two.b.learn(&commit);
+    two.b.check();
+    two.exchange();
+    let contents: Vec<_> = two.b.paths().into_iter().filter_map(|(path, content)| Some((path, content?))).collect();
+    let is = |path: &str, text: &str| contents.iter().any(|(p, c)| p.starts_with(path) && *c == bytes(text));
+    assert!(is("/f", "pending") && is("/f (conflict", "born") && is("/d/g", "born"), "{contents:?}");
+    assert_eq!(contents.len(), 3, "{contents:?}");
+}
+
+#[test]
+fn nothing_is_born_in_a_directory_that_is_only_shown_until_it_is_revived() {
+    let mut two = Two::with(&[("/d", None), ("/d/f", Some("old"))]);
+    two.a.remove_all("/d");
+    two.b.write("/d/f", "new");
+    two.exchange();
+    let d = two.a.spot("/d").seen.members().to_vec();
+    let births = [Birth {
+        cradle: Cradle::At(d.clone()),
+        name: name("g"),
+        kind: Kind::File,
+        attributes: attributes(0o600),
+        content: Some(bytes("born")),
+    }];
+    assert_eq!(two.a.bear(&births).0, [Err(EditError::NotFound)]);
+    two.a.edit(|e| e.revive(&d)).expect("it is shown");
+    two.exchange();
+    assert!(two.a.bear(&births).0[0].is_ok());
+    two.a.check();
+    two.a.remove("/d/f");
+    assert_eq!(two.a.spot("/d/g").seen.content(), Some(&bytes("born")));
+    let gone = two.a.edit(|e| e.revive(&[FileId(77)]));
+    assert_eq!(gone, Err(EditError::NotFound));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::change::Change;
 use super::encode;
-use super::learn::{Announced, Built};
+use super::learn::{Announced, Built, CheckpointInput};
 use super::state::{Head, State};
 use super::{Counts, Volume, VolumeError};
 use ouro_core::id::{DeviceNo, FileId};
@@ -31,6 +31,46 @@ impl Volume {
             reaches(&state.heads, &checkpoint.covers)
         };
         if known { self.prune(checkpoint) } else { self.rebuild(checkpoint) }
+    }
+
+    /// Moves on to a checkpoint that was just made here of `input`: what is in it is known without reading it.
+    ///
+    /// # Errors
+    /// As [`Volume::adopt`].
+    pub fn adopt_own(&self, checkpoint: &Announced, input: &CheckpointInput) -> Result<(), VolumeError> {
+        {
+            let mut state = self.state.write();
+            if state.root == input.root && Arc::ptr_eq(&state.base, &input.changes) {
+                return self.fold_in(&mut state, checkpoint, input);
+            }
+        }
+        // Something came in between: the tree is read.
+        self.adopt(checkpoint)
+    }
+
+    /// All that was committed is in the new tree.
+    fn fold_in(&self, state: &mut State, checkpoint: &Announced, input: &CheckpointInput) -> Result<(), VolumeError> {
+        // What is pending may keep a row as the old tree has it: it differs from the new one.
+        let mut kept = RowChanges::new();
+        for (key, row) in input.changes.iter().filter(|(key, _)| !state.live.contains_key(*key)) {
+            let old = match &input.root {
+                Some(_) => tree::get(&self.nodes, input.root.as_ref(), key)?,
+                None => None,
+            };
+            if old != *row {
+                kept.insert(key.clone(), old);
+            }
+        }
+        let mut live = std::mem::take(&mut state.live);
+        live.retain(|key, row| input.changes.get(key) != Some(&*row));
+        live.extend(kept);
+        self.ledger.submit(vec![encode::checkpoint(checkpoint)]);
+        state.base = Arc::default();
+        state.put_live(live);
+        state.root = checkpoint.root;
+        state.covers = checkpoint.covers.clone();
+        state.since = Counts::default();
+        Ok(())
     }
 
     /// What is seen stays; it is told as what differs from the new tree instead of the old one.

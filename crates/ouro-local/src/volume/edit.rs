@@ -4,13 +4,14 @@ use super::state::{Hot, State};
 use super::{Volume, VolumeError};
 use crate::layers::LayerFile;
 use crate::ledger::Write;
+use ouro_core::birth::{Birth, Born};
 use ouro_core::codec::encode_file_delta;
 use ouro_core::content::Content;
 use ouro_core::edit::{Edit, EditError, Edited};
 use ouro_core::id::{FileId, Version};
 use ouro_core::row::{Key, Row, RowChanges, Rows};
 use ouro_core::state::{File, Place};
-use ouro_core::{edit, render};
+use ouro_core::{birth, edit, render};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -97,12 +98,31 @@ impl Volume {
             op(state, edit)?
         };
         let mut unit = Vec::with_capacity(edited.pending.len() + 1);
-        state.counter = counter;
-        if counter >= state.counter_reserved {
-            state.counter_reserved = counter.saturating_add(COUNTERS_RESERVED);
-            unit.push(super::encode::counter(state.counter_reserved));
-        }
+        unit.extend(hand_out(state, counter));
         Ok((result, edited, unit))
+    }
+
+    /// What a commit says that makes entries: ids are handed out for them, nothing else happens. [`Volume::fix_outright`] comes next.
+    ///
+    /// # Errors
+    /// [`VolumeError::ReadOnly`], [`VolumeError::Missing`], or a failing journal.
+    pub fn bear(&self, births: &[Birth]) -> Result<Born, VolumeError> {
+        let mut counter = {
+            let mut state = self.state.write();
+            self.check_writable(&state)?;
+            let first = state.counter;
+            let reserved = hand_out(&mut state, first.saturating_add(births.len() as u32));
+            if let Some(reserved) = reserved {
+                self.ledger.submit(vec![reserved]);
+            }
+            first
+        };
+        let mut fresh = || {
+            counter += 1;
+            FileId::new(self.device, counter - 1)
+        };
+        let view = self.view();
+        Ok(birth::bear(&view, &view, &mut fresh, births)?)
     }
 
     /// Puts what an operation changes into effect, and into the journal after what `unit` holds already.
@@ -174,6 +194,9 @@ impl Volume {
 
     /// A file of which only rows vanish has lost its last name: if it is open, it lives on as an orphan.
     pub(crate) fn adopt_orphans(&self, state: &mut State, changes: &RowChanges, elsewhere: bool) {
+        if state.open.is_empty() {
+            return;
+        }
         let mut alive: BTreeMap<FileId, bool> = BTreeMap::new();
         for (key, row) in changes {
             *alive.entry(key.file).or_default() |= row.is_some();
@@ -371,6 +394,16 @@ impl Volume {
     pub fn pending_files(&self) -> edit::Pending {
         self.state.read().pending.clone()
     }
+}
+
+/// Counters below `counter` are used up: returns what the journal has to know of that, if anything.
+fn hand_out(state: &mut State, counter: u32) -> Option<Write> {
+    state.counter = counter;
+    if counter < state.counter_reserved {
+        return None;
+    }
+    state.counter_reserved = counter.saturating_add(COUNTERS_RESERVED);
+    Some(super::encode::counter(state.counter_reserved))
 }
 
 /// Where a record stands among the rows that changed.

@@ -20,7 +20,8 @@ pub(crate) const META_COUNTER: &str = "counter";
 pub(crate) const META_SEALED: &str = "sealed";
 pub(crate) const META_RECORD: &str = "record";
 pub(crate) const META_CHECKPOINT: &str = "checkpoint";
-pub(crate) const META_ANNOUNCING: &str = "announcing";
+/// The key is from when only checkpoints were announced so.
+pub(crate) const META_OUTRIGHT: &str = "announcing";
 pub(crate) const META_GENERATION: &str = "generation";
 pub(crate) const META_CLOCK: &str = "clock";
 pub(crate) const META_DEVICES: &str = "devices";
@@ -220,18 +221,18 @@ fn commit_bytes(c: &Commit) -> Vec<u8> {
     out.into_vec()
 }
 
-/// An announcement that is being published: its commit, then the exact bytes.
-pub(crate) fn announcing(c: &Commit, bytes: &[u8]) -> Write {
+/// A commit made outright that is being published, then the exact bytes of its record.
+pub(crate) fn outright(c: &Commit, bytes: &[u8]) -> Write {
     let mut out = Writer::new();
     out.varint(u64::from(c.device.0));
     out.varint(c.seq.0);
     out.varint(c.hlc.0);
     out.bytes(&commit_bytes(c));
     out.bytes(bytes);
-    meta(META_ANNOUNCING, out.into_vec())
+    meta(META_OUTRIGHT, out.into_vec())
 }
 
-pub(crate) fn read_announcing(value: &[u8]) -> Result<(Commit, Vec<u8>), DecodeError> {
+pub(crate) fn read_outright(value: &[u8]) -> Result<(Commit, Vec<u8>), DecodeError> {
     let mut input = Reader::new(value);
     let device = DeviceNo(input.varint32("device")?);
     let (seq, hlc) = (Seq(input.varint()?), Hlc(input.varint()?));

@@ -47,6 +47,16 @@ impl Volume {
         Ok(all.partition(|delta| !staying.contains(&delta.id)))
     }
 
+    /// Reads the rules of a directory and of those above it, as a seal of something in it does.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`] and [`VolumeError::Need`]: fetch and call again.
+    pub fn meet_rules(&self, directory: FileId) -> Result<(), VolumeError> {
+        let state = self.state.read();
+        let mut judge = Judge { volume: self, state: &state, rules: Ignore::new(), paths: BTreeMap::new() };
+        judge.path(directory, 0).map(drop)
+    }
+
     /// Whether a seal met rules beside the built-in ones.
     pub fn has_ignore_rules(&self) -> bool {
         self.ignore.read().has_rules()

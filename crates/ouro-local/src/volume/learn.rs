@@ -97,8 +97,9 @@ impl Volume {
         let state = self.state.read();
         let mut counts = state.since;
         counts.pending = state.pending.files.len().saturating_sub(state.staying.len());
-        // One that only has a message waits for the remote all the same.
-        counts.sealed = state.sealed.as_ref().map_or(0, |s| s.files.len().max(1));
+        // One that only has a message waits for the remote all the same; one that announces a checkpoint is nobody's concern.
+        let outright = state.outright.as_ref().map_or(0, |(commit, _)| commit.delta.files.len());
+        counts.sealed = outright + state.sealed.as_ref().map_or(0, |s| s.files.len().max(1));
         counts
     }
 
@@ -151,7 +152,9 @@ impl Volume {
             self.end_revived_orphans(state, &live.changes)?;
             self.adopt_orphans(state, &live.changes, true);
             self.ledger.submit(vec![encode::commit(commit)]);
-            Arc::make_mut(&mut state.base).extend(base.changes);
+            if !base.changes.is_empty() {
+                Arc::make_mut(&mut state.base).extend(base.changes);
+            }
             state.digest = state.digest.plus(base.digest);
             state.lay(live.changes);
             self.adopt_copies(state, copies);
@@ -163,6 +166,8 @@ impl Volume {
                 state.clock = state.clock.max(commit.hlc);
             }
             let mut change = change;
+            // What comes from here brings the times of its directories along.
+            change.timeless = commit.device == self.device;
             change.directories.extend(live.listings.iter().copied());
             change.files.extend(live.files.iter().copied());
             change.bindings.extend(before);
@@ -196,43 +201,44 @@ impl Volume {
         Ok(names)
     }
 
-    /// The position and clock of this device's next announcement.
+    /// The position and clock of the next commit that this device makes outright.
     pub fn next_stamp(&self) -> (Seq, Hlc) {
         let state = self.state.read();
         let wall = Hlc::from_millis((self.now_ns() / 1_000_000).max(0) as u64);
         (state.heads.get(&self.device).map_or(Seq(0), |h| h.seq).next(), wall.max(state.clock.next()))
     }
 
-    /// Fixes the record that announces a checkpoint: these bytes and no others are published. Durable when it returns.
+    /// Fixes a commit that is made outright, out of no overlay: one that announces a checkpoint, or what an import takes in. These bytes
+    /// of its record and no others are published. Durable when it returns; nothing of the commit is in effect yet.
     ///
     /// # Errors
     /// A failing journal: nothing may be published then.
-    pub fn fix_announcement(&self, commit: &Commit, bytes: Arc<[u8]>) -> Result<(), VolumeError> {
+    pub fn fix_outright(&self, commit: Commit, bytes: Arc<[u8]>) -> Result<(), VolumeError> {
         let ticket = {
             let mut state = self.state.write();
-            let ticket = self.ledger.submit(vec![encode::announcing(commit, &bytes)]);
-            state.announcing = Some((commit.clone(), bytes));
+            let ticket = self.ledger.submit(vec![encode::outright(&commit, &bytes)]);
+            state.outright = Some((Arc::new(commit), bytes));
             ticket
         };
         Ok(self.ledger.flush(ticket, true)?)
     }
 
-    /// The announcement on its way, if any.
-    pub fn announcement(&self) -> Option<(Commit, Arc<[u8]>)> {
-        self.state.read().announcing.clone()
+    /// The commit made outright that is on its way, if any, and its record.
+    pub fn outright(&self) -> Option<(Arc<Commit>, Arc<[u8]>)> {
+        self.state.read().outright.clone()
     }
 
-    /// The announcement is durable on the remote.
+    /// The commit made outright is durable on the remote: it takes effect as if it were another device's.
     ///
     /// # Errors
     /// As [`Volume::learn`].
-    pub fn confirm_announcement(&self) -> Result<(), VolumeError> {
-        let Some((commit, _)) = self.announcement() else { return Ok(()) };
+    pub fn confirm_outright(&self) -> Result<(), VolumeError> {
+        let Some((commit, _)) = self.outright() else { return Ok(()) };
         self.learn(&commit)?;
         let mut state = self.state.write();
         state.clock = state.clock.max(commit.hlc);
-        state.announcing = None;
-        self.ledger.submit(vec![Write::Meta { key: encode::META_ANNOUNCING, value: None }]);
+        state.outright = None;
+        self.ledger.submit(vec![Write::Meta { key: encode::META_OUTRIGHT, value: None }]);
         Ok(())
     }
 

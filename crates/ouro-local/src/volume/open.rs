@@ -262,11 +262,11 @@ impl State {
             Some(bytes) => encode::read_devices(bytes).map_err(|e| encode::damaged("devices", e))?,
             None => BTreeMap::new(),
         };
-        let announcing = match meta(encode::META_ANNOUNCING) {
-            Some(value) => Some(encode::read_announcing(value).map_err(|e| encode::damaged("announcement", e))?),
+        let outright = match meta(encode::META_OUTRIGHT) {
+            Some(value) => Some(encode::read_outright(value).map_err(|e| encode::damaged("commit on its way", e))?),
             None => None,
         };
-        let announcing = announcing.map(|(commit, bytes)| (commit, Arc::from(bytes)));
+        let outright = outright.map(|(commit, bytes)| (Arc::new(commit), Arc::from(bytes)));
         let counter = number(encode::META_COUNTER).unwrap_or(u64::from(FileId::COUNTER_FIRST)) as u32;
         Ok(State {
             root: checkpoint.root,
@@ -291,7 +291,7 @@ impl State {
             devices,
             owners,
             announced: if checkpoint.root.is_some() { vec![checkpoint] } else { Vec::new() },
-            announcing,
+            outright,
             since: Counts::default(),
             retired: BTreeSet::new(),
             read_only: None,

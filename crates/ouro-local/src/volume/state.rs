@@ -91,8 +91,8 @@ pub(crate) struct State {
     pub(crate) owners: BTreeMap<FileId, (u32, u32)>,
     /// Checkpoints known, for opening old states.
     pub(crate) announced: Vec<Announced>,
-    /// A checkpoint's record that is being published.
-    pub(crate) announcing: Option<(Commit, Arc<[u8]>)>,
+    /// A commit made outright, and its record, that is being published.
+    pub(crate) outright: Option<(Arc<Commit>, Arc<[u8]>)>,
     pub(crate) since: Counts,
     /// Ids that files were born with and lost to the file whose name they took: nobody opens them any more.
     pub(crate) retired: BTreeSet<FileId>,
