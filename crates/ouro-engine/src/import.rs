@@ -39,7 +39,7 @@ impl Engine {
         self.check_source(&source)?;
         let (target, name) = self.target(&source, into, name)?;
         let open = Arc::clone(&target.open);
-        let mut import = Import::new(Arc::clone(&open.sync));
+        let mut import = self.block_on(Import::begin(Arc::clone(&open.sync)))?;
         import.stands(0, target.union.clone());
         let mut walk = Walk::new(self, &source, target, name)?;
         let files = Arc::new(AtomicU64::new(0));

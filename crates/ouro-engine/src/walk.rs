@@ -128,6 +128,9 @@ impl<'a> Walk<'a> {
             inside: target.path.clone(),
             standing: Some(target.union.clone()),
         });
+        for member in &target.union {
+            engine.ask(&target.open, |volume| volume.meet_rules(*member))?;
+        }
         let first = match name {
             None => Step::Walk(above),
             Some(name) => {
@@ -162,10 +165,10 @@ impl<'a> Walk<'a> {
             match self.steps.pop() {
                 None => break,
                 Some(Step::Leave(ordinal)) => batch.finished.push(ordinal),
-                Some(Step::Walk(directory)) => self.walk(directory, &mut batch),
+                Some(Step::Walk(directory)) => self.walk(directory, &mut batch)?,
                 Some(Step::Enter(parent, listed)) => {
                     if let Some(directory) = self.enter(&parent, *listed, &mut batch)? {
-                        self.walk(Arc::new(directory), &mut batch);
+                        self.walk(Arc::new(directory), &mut batch)?;
                     }
                 }
             }
@@ -174,7 +177,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Lists a directory and lays out what comes next: its entries by name, then the directories in it by name.
-    fn walk(&mut self, directory: Arc<Directory>, batch: &mut Batch) {
+    fn walk(&mut self, directory: Arc<Directory>, batch: &mut Batch) -> Result<(), Failure> {
+        // What the box's own rules ignore there does not travel either.
+        for member in directory.standing.iter().flatten() {
+            self.engine.ask(&self.target.open, |volume| volume.meet_rules(*member))?;
+        }
         let mut entries = list(&directory, batch);
         entries.sort_by(|a, b| (a.metadata.is_dir(), &a.name).cmp(&(b.metadata.is_dir(), &b.name)));
         if let Some(rules) = entries.iter().find(|e| e.name.as_bytes() == RULES_NAME && e.metadata.is_file()) {
@@ -184,6 +191,7 @@ impl<'a> Walk<'a> {
         self.steps.push(Step::Leave(directory.ordinal));
         self.steps.extend(below.into_iter().rev().map(|listed| Step::Enter(Arc::clone(&directory), Box::new(listed))));
         self.rest = Some((directory, entries.into_iter()));
+        Ok(())
     }
 
     fn read_rules(&self, directory: &Directory, rules: &Listed) {
@@ -360,19 +368,20 @@ fn attributes(path: &Path, kind: Kind, metadata: &Metadata) -> io::Result<Attrib
 
 /// The `user.*` attributes, sorted by name.
 fn xattrs(path: &Path) -> rustix::io::Result<Xattrs> {
-    let mut names = vec![0; 256];
-    let size = loop {
-        match rustix::fs::llistxattr(path, &mut names[..]) {
-            Err(rustix::io::Errno::RANGE) if names.len() < XATTR_NAMES_BYTES_MAX => {
-                names.resize(XATTR_NAMES_BYTES_MAX, 0)
-            }
-            // A file system without any.
-            Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
-            other => break other?,
+    let (mut few, mut many) = ([0_u8; 256], Vec::new());
+    let names = match rustix::fs::llistxattr(path, &mut few[..]) {
+        Ok(size) => &few[..size],
+        // A file system without any.
+        Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
+        Err(rustix::io::Errno::RANGE) => {
+            many.resize(XATTR_NAMES_BYTES_MAX, 0);
+            let size = rustix::fs::llistxattr(path, &mut many[..])?;
+            &many[..size]
         }
+        Err(error) => return Err(error),
     };
     let mut xattrs = Vec::new();
-    for name in names[..size].split(|&byte| byte == 0).filter(|name| name.starts_with(b"user.") && name.len() > 5) {
+    for name in names.split(|&byte| byte == 0).filter(|name| name.starts_with(b"user.") && name.len() > 5) {
         let mut value = Vec::with_capacity(XATTR_BYTES_MAX);
         rustix::fs::lgetxattr(path, OsStr::from_bytes(name), rustix::buffer::spare_capacity(&mut value))?;
         xattrs.push((Box::from(name), value.into_boxed_slice()));
@@ -396,5 +405,46 @@ fn is_same(seen: &Seen, path: &Path, metadata: &Metadata) -> bool {
             _ => false,
         },
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_into_a_files_place_is_not_read_as_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), b"bytes").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(open(&at("file")).is_ok());
+        for name in ["link", "directory", "fifo", "gone"] {
+            assert!(open(&at(name)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn attributes_that_cannot_be_read_are_an_error_and_not_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, b"bytes").unwrap();
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        let long = [b"user.".as_slice(), &[b'x'; 200]].concat();
+        for name in [b"user.b".as_slice(), b"user.a", &long, &[b"user.y".as_slice(), &[b'y'; 90]].concat()] {
+            if rustix::fs::setxattr(&path, OsStr::from_bytes(name), b"value", rustix::fs::XattrFlags::empty()).is_err()
+            {
+                // A file system without any.
+                return;
+            }
+        }
+        let read = attributes(&path, Kind::File, &metadata).unwrap().xattrs;
+        assert_eq!(read.len(), 4, "more names than fit into the first look");
+        assert!(read.is_sorted() && read.iter().all(|(_, value)| **value == *b"value"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(attributes(&path, Kind::File, &metadata).is_err());
     }
 }

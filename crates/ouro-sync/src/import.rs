@@ -117,10 +117,17 @@ impl Sink for Notes<'_> {
 }
 
 impl Import {
-    /// An import into `sync`'s box.
-    pub fn new(sync: Arc<Sync>) -> Import {
+    /// An import into `sync`'s box. A commit that is still on its way, perhaps of an import that was cut off, is published first: when this
+    /// returns, what it brings is there.
+    ///
+    /// # Errors
+    /// What the remote or the disk says.
+    pub async fn begin(sync: Arc<Sync>) -> Result<Import, SyncError> {
+        let turn = sync.turn.lock().await;
+        sync.finish_earlier().await?;
+        drop(turn);
         sync.imports.fetch_add(1, Ordering::Relaxed);
-        Import { sync, directories: BTreeMap::new(), linked: BTreeMap::new() }
+        Ok(Import { sync, directories: BTreeMap::new(), linked: BTreeMap::new() })
     }
 
     /// A directory of the tree is this one of the box: the union of directories shown as one.
