@@ -18,6 +18,8 @@ MEMORY = os.environ.get("OUROBOX_MEMORY_FS", str(TARGET / "release/examples/memo
 RCLONE = os.environ.get("OUROBOX_RCLONE", str(ROOT / "target/tools/rclone"))
 KEY, SECRET = "K" * 20, "S" * 40
 START_S = 30
+# No verb of the command takes longer, unless it is said.
+CALL_S_MAX = 600
 
 
 def fail(what):
@@ -27,7 +29,10 @@ def fail(what):
 
 def run(*command, **options):
     """Runs a command to its end and fails with its output when it fails."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    try:
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)
+    except subprocess.TimeoutExpired as late:
+        fail(f"{command} did not end within {late.timeout:.0f} s")
     if done.returncode != 0:
         fail(f"{command} failed ({done.returncode}): {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
@@ -139,9 +144,9 @@ class Device:
         self.call("init", remote, "--box", "bench", "--device-name", folder.name, "--passphrase-file", secret)
         self.process = None
 
-    def call(self, *arguments):
-        """Runs one verb of the command."""
-        return run(OUROBOX, *arguments, env=self.env)
+    def call(self, *arguments, limit_s=CALL_S_MAX):
+        """Runs one verb of the command; gives up after a time."""
+        return run(OUROBOX, *arguments, env=self.env, timeout=limit_s)
 
     def wait(self):
         """Returns when everything is durable on the remote."""
