@@ -108,7 +108,9 @@ impl Sink for Notes<'_> {
     }
 
     fn stored(&mut self, tag: u64, content: io::Result<Content>) -> Result<(), SinkError> {
-        (self.progress)(content.as_ref().map_or(0, Content::size));
+        if let Ok(content) = &content {
+            (self.progress)(content.size());
+        }
         if let Some(slot) = self.contents.get_mut(tag as usize) {
             *slot = Some(content);
         }
