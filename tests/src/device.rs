@@ -2,11 +2,10 @@
 
 use crate::place::Place;
 use crate::watch::{EVER, until};
-use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -25,8 +24,6 @@ const COMMAND_SECONDS_MAX: &str = "240";
 /// A device that lives longer is ended with everything that hangs on it.
 const LIFE: Duration = Duration::from_secs(300);
 const LIFE_LONG: Duration = Duration::from_secs(3 * 3_600);
-/// Looks at a killed engine, some seconds together, before its mount is made to let go of it.
-const LOOKS_BEFORE_FORCE: u32 = 150;
 /// Lines of the engine's log shown when a test fails.
 const LOG_LINES: usize = 60;
 /// Marks what was written when no FUSE was needed.
@@ -136,6 +133,15 @@ impl Device {
     /// As [`Device::new`].
     pub fn of_user(name: &str, user: u32) -> Device {
         Device::with(name, Some(user), &[])
+    }
+
+    /// A fresh installation of another user with further environment variables. Needs root.
+    ///
+    /// # Panics
+    ///
+    /// As [`Device::new`].
+    pub fn of_user_with(name: &str, user: u32, variables: &[(&str, &str)]) -> Device {
+        Device::with(name, Some(user), variables)
     }
 
     fn with(name: &str, user: Option<u32>, variables: &[(&str, &str)]) -> Device {
@@ -340,7 +346,7 @@ impl Device {
     pub fn kill_engine(&self) {
         let pids = engines(&self.home());
         assert!(!pids.is_empty(), "{}: no engine runs", self.name);
-        end(&self.home(), &self.mountpoint());
+        end(&self.home());
     }
 
     /// Stops its engine in its tracks (SIGSTOP); [`Device::kill_engine`] ends it also then.
@@ -351,7 +357,7 @@ impl Device {
     pub fn stop_engine(&self) {
         for pid in engines(&self.home()) {
             kill_process(pid, Signal::STOP).expect("it runs");
-            until(EVER, "the engine stops", || threads_are(pid, &['T', 't', 'Z', 'X']));
+            until(EVER, "the engine stops", || threads_are(pid.as_raw_nonzero().get(), &['T', 't', 'Z', 'X']));
         }
     }
 
@@ -363,6 +369,22 @@ impl Device {
     /// The process ids of its engine: one, or none.
     pub fn engines(&self) -> Vec<i32> {
         engines(&self.home()).into_iter().map(|pid| pid.as_raw_nonzero().get()).collect()
+    }
+
+    /// The process ids of the guards of its engines.
+    pub fn guards(&self) -> Vec<i32> {
+        let lock = self.home().join("run/engine.lock");
+        let is_guard = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut arguments = line.split(|byte| *byte == 0).skip(1);
+            arguments.next() == Some(b"guard") && arguments.next() == Some(lock.as_os_str().as_bytes())
+        };
+        processes().filter(is_guard).collect()
+    }
+
+    /// The program it runs.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// A number from `ourobox stats` of its only box, by a JSON pointer such as `/bytes_in`.
@@ -407,7 +429,7 @@ impl Drop for Device {
             // It ends nothing any more; should it have failed, the test has seen the consequences.
             let _ended = watcher.join();
         }
-        end(&self.home(), &self.mountpoint());
+        end(&self.home());
         detach(&self.mountpoint());
     }
 }
@@ -419,19 +441,23 @@ fn watch_over(home: PathBuf, mountpoint: PathBuf) -> (Sender<()>, JoinHandle<()>
     let watcher = std::thread::spawn(move || {
         if dead.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             eprintln!("a device lived longer than {limit:?}: ending its engine");
-            end(&home, &mountpoint);
+            end(&home);
             detach(&mountpoint);
         }
     });
     (living, watcher)
 }
 
-/// Every process that runs `ourobox` with this home.
+/// Every process there is.
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").expect("/proc is mounted");
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Every process that runs `ourobox` with this home, but for guards: those run without an environment.
 fn engines(home: &Path) -> Vec<Pid> {
     let wanted = [b"OUROBOX_HOME=", home.as_os_str().as_bytes()].concat();
-    let entries = fs::read_dir("/proc").expect("/proc is mounted");
-    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let ours = numbers.filter(|number| {
+    let ours = processes().filter(|number| {
         // A process may end while it is looked at.
         let environment = fs::read(format!("/proc/{number}/environ")).unwrap_or_default();
         let program = fs::read_link(format!("/proc/{number}/exe")).unwrap_or_default();
@@ -443,33 +469,27 @@ fn engines(home: &Path) -> Vec<Pid> {
 }
 
 /// Ends them and returns when they are gone, with everything they held.
-fn end(home: &Path, mountpoint: &Path) {
-    let mut ended = Vec::new();
-    let mut looks = 0;
+fn end(home: &Path) {
+    let mut ended: Vec<Pid> = Vec::new();
     until(EVER, "a killed engine is gone", || {
-        looks += 1;
-        if looks == LOOKS_BEFORE_FORCE {
-            // The kernel does not end a thread that tells it of a change while a program waits for an answer in that directory.
-            let _busy = rustix::mount::unmount(mountpoint, UnmountFlags::FORCE);
-        }
         let running = engines(home);
         for pid in &running {
             // It may have ended by itself.
             let _gone = kill_process(*pid, Signal::KILL);
         }
         ended.extend(&running);
-        running.is_empty() && ended.iter().all(|pid| is_gone(*pid))
+        running.is_empty() && ended.iter().all(|pid| is_gone(pid.as_raw_nonzero().get()))
     });
 }
 
 /// Whether no thread of a process is left: its files and sockets are closed then, also if nobody has waited for it yet.
-fn is_gone(pid: Pid) -> bool {
+pub fn is_gone(pid: i32) -> bool {
     threads_are(pid, &['Z', 'X'])
 }
 
 /// Whether every thread of a process is in one of these states; one that is gone is in all.
-fn threads_are(pid: Pid, states: &[char]) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())) else { return true };
+fn threads_are(pid: i32, states: &[char]) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     threads.flatten().all(|thread| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
         // The state follows the program's name, which stands in brackets.
@@ -485,36 +505,6 @@ fn detach(mountpoint: &Path) {
         let quiet = Command::new("umount").arg("-l").arg(mountpoint).stderr(Stdio::null()).status();
         if !quiet.is_ok_and(|status| status.success()) {
             eprintln!("{path} cannot be unmounted");
-        }
-    }
-}
-
-/// Makes `/dev/fuse` open to all, and restores it when dropped.
-pub struct OpenDevice(Permissions);
-
-impl OpenDevice {
-    /// Opens it.
-    ///
-    /// # Panics
-    ///
-    /// If this is not root.
-    pub fn new() -> OpenDevice {
-        let before = File::open("/dev/fuse").and_then(|file| file.metadata()).expect("root may").permissions();
-        fs::set_permissions("/dev/fuse", Permissions::from_mode(0o666)).expect("root may");
-        OpenDevice(before)
-    }
-}
-
-impl Default for OpenDevice {
-    fn default() -> OpenDevice {
-        OpenDevice::new()
-    }
-}
-
-impl Drop for OpenDevice {
-    fn drop(&mut self) {
-        if let Err(error) = fs::set_permissions("/dev/fuse", self.0.clone()) {
-            eprintln!("/dev/fuse stays open to all: {error}");
         }
     }
 }

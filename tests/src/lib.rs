@@ -9,6 +9,7 @@
 
 mod corpus;
 mod device;
+mod kernel;
 mod pair;
 mod place;
 mod pseudo;
@@ -16,7 +17,8 @@ mod survey;
 mod watch;
 
 pub use corpus::{plant_odd, plant_real};
-pub use device::{Device, NOBODY, OpenDevice, Outcome, ourobox_binary, run};
+pub use device::{Device, NOBODY, Outcome, is_gone, ourobox_binary, run};
+pub use kernel::{Connections, OpenDevice};
 pub use pair::{Pair, assert_devices_show_the_same};
 pub use place::Place;
 pub use pseudo::Pseudo;

@@ -85,6 +85,9 @@ pub(crate) enum Verb {
     Devices,
     /// Run the engine in the foreground, without a window; mounts come by `ourobox fuse`
     Service(ServiceArgs),
+    /// Started by the engine beside itself: ends its mounts if it is killed and cannot end
+    #[command(hide = true)]
+    Guard(GuardArgs),
 }
 
 /// What `init` and `join` have in common.
@@ -318,6 +321,15 @@ pub(crate) struct ServiceArgs {
     /// Started by `ourobox fuse`: report readiness on standard output, write to the log, end with the last mount
     #[arg(long, hide = true)]
     pub(crate) internal_detached: bool,
+}
+
+/// `ourobox guard`.
+#[derive(Debug, Args)]
+pub(crate) struct GuardArgs {
+    /// The lock file of the engine
+    pub(crate) lock_file: PathBuf,
+    /// The engine's process id
+    pub(crate) engine: u32,
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ pub(crate) fn request(verb: &Verb) -> Result<Request> {
         Verb::Stats => Request::Stats,
         Verb::Check { read_data } => Request::Check { read_data: *read_data },
         Verb::Devices => Request::Devices,
-        Verb::Service(_) => bail!("`service` is the engine itself, not a question to it"),
+        Verb::Service(_) | Verb::Guard(_) => bail!("this is the engine itself, not a question to it"),
     };
     Ok(request)
 }

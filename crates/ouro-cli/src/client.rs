@@ -1,5 +1,6 @@
 //! The way to a running engine.
 
+use crate::holder;
 use crate::places::Places;
 use crate::wire::{Call, LINE_BYTES_MAX, Line, VERSION, to_line};
 use anyhow::{Context, Result, bail, ensure};
@@ -16,7 +17,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects, or says `None` if no engine runs.
+    /// Connects, or says `None` if no engine runs, or one that is dying: it would never answer.
     ///
     /// # Errors
     ///
@@ -25,6 +26,10 @@ impl Client {
         let Some((_directory, path)) = short_path(places)? else {
             return Ok(None);
         };
+        // What cannot be done about it is told by whoever waits for the turn.
+        if !matches!(holder::end_if_dying(&places.lock_file()), Ok(false)) {
+            return Ok(None);
+        }
         let stream = match UnixStream::connect(path) {
             Ok(stream) => stream,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {

@@ -3,6 +3,7 @@
 mod mounts;
 mod ready;
 
+use crate::guard;
 use crate::places::Places;
 use crate::progress::Bar;
 use crate::server::{Answers, ProgressSender, Server, Turn, Whose, take_turn};
@@ -137,8 +138,10 @@ fn new_runtime() -> Result<Runtime> {
 }
 
 /// Gives the turn back only with the process: the engine may hold things until then.
-fn keep_turn(turn: Turn) {
-    std::mem::forget(turn);
+fn keep_turn(turn: Turn) -> Arc<Turn> {
+    let turn = Arc::new(turn);
+    std::mem::forget(Arc::clone(&turn));
+    turn
 }
 
 /// Makes socket and engine.
@@ -157,8 +160,11 @@ fn start(places: &Places, lingers: Lingers) -> Result<(Runtime, Server, Arc<Host
         let _inside = runtime.enter();
         Server::open(places, &turn).map_err(failed)?
     };
-    keep_turn(turn);
-    let mounts = Arc::new(Mounts::new(Arc::clone(&engine), places.own_folders()));
+    let turn = keep_turn(turn);
+    if let Err(error) = guard::start(&places.lock_file()) {
+        tracing::warn!("{error:#}");
+    }
+    let mounts = Arc::new(Mounts::new(Arc::clone(&engine), turn, places.own_folders()));
     let host = Host { engine, mounts, lingers, work: Mutex::default(), stop: Notify::new(), idle: Notify::new() };
     Ok((runtime, server, Arc::new(host)))
 }

@@ -7,6 +7,8 @@
 mod args;
 mod ask;
 mod client;
+mod guard;
+mod holder;
 mod host;
 mod places;
 mod progress;
@@ -44,6 +46,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Response> {
+    if let Verb::Guard(args) = &cli.verb {
+        return guard::keep_watch(args).map(|()| Response::Done);
+    }
     let places = Places::from_environment()?;
     match &cli.verb {
         Verb::Service(args) => host::serve(&places, args.internal_detached),

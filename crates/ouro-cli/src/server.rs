@@ -1,11 +1,13 @@
 //! The engine's end of the private socket.
 
 use crate::client::{Client, short_path};
+use crate::holder;
 use crate::places::Places;
 use crate::wire::{CALL_BYTES_MAX, Call, Line, VERSION, to_line};
 use anyhow::{Context, Result, bail};
 use ouro_core::port::BoxFuture;
 use ouro_engine::api::{Failure, FailureKind, Progress, Request, Response};
+use ouro_fuse::Connection;
 use rustix::fs::FlockOperation;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +43,16 @@ pub(crate) trait Answers: Send + Sync + 'static {
 }
 
 /// The right to run the engine of some places: a lock that goes with the process.
-pub(crate) struct Turn(#[expect(dead_code, reason = "held, not looked at")] File);
+pub(crate) struct Turn(File);
+
+impl Turn {
+    /// Writes down what this process has mounted, for whoever must end it if this process dies and cannot.
+    pub(crate) fn note(&self, mounts: &[Connection]) {
+        if let Err(error) = holder::note(&self.0, mounts) {
+            tracing::warn!(%error, "if this engine is killed, its mounts may have to be taken down by hand");
+        }
+    }
+}
 
 /// Whose turn it is to run an engine.
 pub(crate) enum Whose {
@@ -65,10 +76,14 @@ pub(crate) async fn take_turn(places: &Places) -> Result<Whose> {
         if let Some(turn) = try_turn(places)? {
             return Ok(Whose::Ours(turn));
         }
-        if let Some(client) = Client::connect(places)? {
+        let stuck = holder::end_if_dying(&places.lock_file());
+        if let Ok(false) = stuck
+            && let Some(client) = Client::connect(places)?
+        {
             return Ok(Whose::Theirs(client));
         }
         if Instant::now() >= deadline {
+            stuck?;
             bail!("another process is busy with this engine; try again when it is done");
         }
     }
@@ -84,7 +99,11 @@ fn try_turn(places: &Places) -> Result<Option<Turn>> {
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(Turn(lock))),
+        Ok(()) => {
+            let turn = Turn(lock);
+            turn.note(&[]);
+            Ok(Some(turn))
+        }
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(std::io::Error::from(errno)).with_context(|| format!("cannot lock {}", path.display())),
     }

@@ -121,4 +121,16 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    /// The connection of a process that is dying cannot be ended by this user.
+    #[error(
+        "the process that served {0} was killed and cannot let go of it ({source}): end it with `sudo umount -f {0}`",
+        path.display()
+    )]
+    Abort {
+        /// The mount point.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
 }

@@ -19,6 +19,7 @@
 
 mod attach;
 mod carry;
+mod connection;
 mod convert;
 mod door;
 mod errno;
@@ -32,6 +33,7 @@ mod notify;
 mod options;
 mod processes;
 
+pub use connection::Connection;
 pub use error::MountError;
 pub use mount::{Mount, mount};
 pub use mountpoint::{check_mountpoint, recover_dead_mount, resolve as resolve_mountpoint};

@@ -2,6 +2,7 @@
 
 use crate::attach::{attach, detach};
 use crate::carry::Carrier;
+use crate::connection::Connection;
 use crate::door::Door;
 use crate::error::MountError;
 use crate::mountinfo;
@@ -64,6 +65,12 @@ impl Mount {
     /// Where it is mounted, without symlinks.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its connection to the kernel, for [`Connection::abort`] by others if this process dies; `None` if it was gone at once.
+    pub fn connection(&self) -> Option<Connection> {
+        let device = self.device.clone()?;
+        Some(Connection { device, mountpoint: self.path.clone() })
     }
 
     /// Takes the mount down if nobody uses it, and returns when its last request is answered. May block for as long as that takes.

@@ -30,8 +30,12 @@ impl MountLine {
 
 /// What is on top at `path`, which must be free of symlinks: of several mounts on one directory the last is seen.
 pub(crate) fn at(path: &Path) -> io::Result<Option<MountLine>> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
-    Ok(parse(&table).into_iter().rfind(|line| line.mountpoint == path))
+    Ok(all()?.into_iter().rfind(|line| line.mountpoint == path))
+}
+
+/// Everything that is mounted, in the order of mounting.
+pub(crate) fn all() -> io::Result<Vec<MountLine>> {
+    Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
 }
 
 /// Reads a whole table; lines that cannot be understood are left out.

@@ -18,5 +18,6 @@ mod power;
 mod programs;
 mod resume;
 mod saves;
+mod stuck;
 mod suites;
 mod two_devices;

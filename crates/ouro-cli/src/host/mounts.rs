@@ -1,6 +1,7 @@
 //! The mounts of one engine.
 
 use super::blocking;
+use crate::server::Turn;
 use ouro_engine::Engine;
 use ouro_engine::api::{Failure, FailureKind, MountRequest, Response};
 use ouro_fuse::{Mount, MountError, MountOptions, check_mountpoint, mount, recover_dead_mount, resolve_mountpoint};
@@ -37,6 +38,7 @@ impl Patience {
 /// What is mounted by this process.
 pub(super) struct Mounts {
     engine: Arc<Engine>,
+    turn: Arc<Turn>,
     /// What a mount must neither contain nor lie in.
     own_folders: Vec<PathBuf>,
     mounted: Mutex<BTreeMap<PathBuf, Arc<Mount>>>,
@@ -45,8 +47,16 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    pub(super) fn new(engine: Arc<Engine>, own_folders: Vec<PathBuf>) -> Mounts {
-        Mounts { engine, own_folders, mounted: Mutex::default(), changes: watch::Sender::new(0) }
+    pub(super) fn new(engine: Arc<Engine>, turn: Arc<Turn>, own_folders: Vec<PathBuf>) -> Mounts {
+        Mounts { engine, turn, own_folders, mounted: Mutex::default(), changes: watch::Sender::new(0) }
+    }
+
+    /// Changes what is mounted, and writes it down.
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<PathBuf, Arc<Mount>>) -> T) -> T {
+        let mut mounted = self.mounted.lock();
+        let result = change(&mut mounted);
+        self.turn.note(&mounted.values().filter_map(|mount| mount.connection()).collect::<Vec<_>>());
+        result
     }
 
     /// Mounts boxes. Blocks.
@@ -77,7 +87,7 @@ impl Mounts {
             }
         };
         self.watch(&path, &mounted);
-        self.mounted.lock().insert(path.clone(), mounted);
+        self.change(|all| all.insert(path.clone(), mounted));
         self.changes.send_modify(|count| *count += 1);
         Ok(path)
     }
@@ -105,11 +115,10 @@ impl Mounts {
 
     /// Forgets a mount that has ended, once. Blocks until what was written through it is durable here.
     fn forget(&self, path: &Path) {
-        let ended = {
-            let mut mounted = self.mounted.lock();
-            let ended = mounted.get(path).is_some_and(|mount| mount.is_unmounted());
-            if ended { mounted.remove(path) } else { None }
-        };
+        let ended = self.change(|all| {
+            let ended = all.get(path).is_some_and(|mount| mount.is_unmounted());
+            if ended { all.remove(path) } else { None }
+        });
         if ended.is_none() {
             return;
         }
@@ -211,6 +220,7 @@ fn failure(error: MountError) -> Failure {
         | MountError::BadSource { .. }
         | MountError::Helper { .. }
         | MountError::Kernel { .. }
+        | MountError::Abort { .. }
         | MountError::Unmount { .. } => FailureKind::NeedsUser,
     };
     Failure { kind, message: error.to_string() }
