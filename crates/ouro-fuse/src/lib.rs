@@ -35,6 +35,7 @@ mod processes;
 
 pub use connection::Connection;
 pub use error::MountError;
-pub use mount::{Mount, mount};
+pub use mount::{END_WITHIN_MS, Mount, Unmounted, mount};
 pub use mountpoint::{check_mountpoint, recover_dead_mount, resolve as resolve_mountpoint};
 pub use options::MountOptions;
+pub use processes::USERS_MAX;

@@ -9,11 +9,11 @@ use crate::mountinfo;
 use crate::mountpoint::resolve;
 use crate::notify::KernelCaches;
 use crate::options::MountOptions;
-use crate::processes::SystemProcesses;
+use crate::processes::{SystemProcesses, users_of};
 use fuser::{BackgroundSession, Config, Session, SessionACL};
 use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future::Shared;
+use futures::future::{Either, Shared, select};
 use ouro_core::port::{BoxFuture, Runtime};
 use ouro_vfs::Vfs;
 use std::fmt;
@@ -26,7 +26,20 @@ pub struct Mount {
     /// The device number it was given: tells it from a mount that somebody made over it.
     device: Option<String>,
     session: Option<BackgroundSession>,
+    runtime: Arc<dyn Runtime>,
     closed: Shared<oneshot::Receiver<()>>,
+}
+
+/// How long the kernel may take to end a mount that is out of the tree, in milliseconds.
+pub const END_WITHIN_MS: u64 = 5_000;
+
+/// What became of a mount that was taken out of the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmounted {
+    /// It has ended: no request comes any more.
+    Ended,
+    /// Somebody in another mount namespace still has it.
+    HeldElsewhere,
 }
 
 /// Mounts `vfs` where `options` say, and serves it on threads of its own until it is unmounted, from here or from outside.
@@ -54,11 +67,11 @@ pub fn mount(vfs: Arc<Vfs>, options: &MountOptions, runtime: Arc<dyn Runtime>) -
     config.n_threads = Some(options.thread_count());
     let session = Session::from_fd(door, connection, acl, config).map_err(failed)?;
     vfs.set_processes(Arc::new(SystemProcesses));
-    vfs.set_invalidate(Arc::new(KernelCaches::new(session.notifier(), runtime)));
+    vfs.set_invalidate(Arc::new(KernelCaches::new(session.notifier(), Arc::clone(&runtime))));
     let session = session.spawn().map_err(failed)?;
     let device = mountinfo::at(&path).ok().flatten().map(|line| line.device);
     tracing::info!(mountpoint = %path.display(), "mounted");
-    Ok(Mount { path, device, session: Some(session), closed: closed.shared() })
+    Ok(Mount { path, device, session: Some(session), runtime, closed: closed.shared() })
 }
 
 impl Mount {
@@ -73,15 +86,26 @@ impl Mount {
         Some(Connection { device, mountpoint: self.path.clone() })
     }
 
-    /// Takes the mount down if nobody uses it, and returns when its last request is answered. May block for as long as that takes.
+    /// Takes the mount down if nobody uses it, and returns when its last request is answered, or after [`END_WITHIN_MS`]: then it is out
+    /// of the tree here, and a copy of it in another mount namespace (a container, a sandboxed program) keeps it alive until it goes too, or
+    /// this process ends.
     ///
     /// # Errors
     ///
     /// [`MountError::Busy`] if it is in use: then it stays as it is. [`MountError::Unmount`] if the system refuses.
-    pub fn try_unmount(&self) -> Result<(), MountError> {
+    pub fn try_unmount(&self) -> Result<Unmounted, MountError> {
         self.detach(false)?;
-        self.wait();
-        Ok(())
+        let patience = self.runtime.sleep(END_WITHIN_MS);
+        match futures::executor::block_on(select(self.on_unmounted(), patience)) {
+            Either::Left(_) => Ok(Unmounted::Ended),
+            Either::Right(_) => Ok(Unmounted::HeldElsewhere),
+        }
+    }
+
+    /// Programs that have files open in the mount or stand in one of its directories, as far as this user may know: at most
+    /// [`USERS_MAX`](crate::USERS_MAX), as `name (process id)`.
+    pub fn users(&self) -> Vec<String> {
+        users_of(&self.path)
     }
 
     /// Takes the mount out of the tree at once, in use or not, and returns at once: it ends with its last user, or with this process.

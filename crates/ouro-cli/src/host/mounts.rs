@@ -4,7 +4,9 @@ use super::blocking;
 use crate::server::Turn;
 use ouro_engine::Engine;
 use ouro_engine::api::{Failure, FailureKind, MountRequest, Response};
-use ouro_fuse::{Mount, MountError, MountOptions, check_mountpoint, mount, recover_dead_mount, resolve_mountpoint};
+use ouro_fuse::{
+    Mount, MountError, MountOptions, Unmounted, check_mountpoint, mount, recover_dead_mount, resolve_mountpoint,
+};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -12,10 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// How often an unmount is tried again while something uses the mount.
 const TRY_EVERY: Duration = Duration::from_millis(100);
+
+/// How long the kernel and the disk may take for one attempt: then the asker is told, and it goes on.
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long an unmount waits for those who use the mount.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,6 +142,7 @@ impl Mounts {
         let Some(mounted) = self.mounted.lock().get(&path).cloned() else {
             return clear_dead(path).await;
         };
+        let shown = path.clone();
         let deadline = Instant::now() + patience.time();
         let mut ticks = interval(TRY_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -146,20 +152,39 @@ impl Mounts {
             let last = Instant::now() >= deadline;
             let lazily = last && patience == Patience::ThenLazily;
             let attempt = blocking(move || {
-                let outcome = if lazily { tried.unmount_lazily() } else { tried.try_unmount() };
+                let outcome = if lazily {
+                    tried.unmount_lazily().map(|()| Unmounted::HeldElsewhere)
+                } else {
+                    tried.try_unmount()
+                };
                 match outcome {
-                    Ok(()) => {
+                    Ok(Unmounted::Ended) => {
                         mounts.forget(&path);
                         Response::Done
                     }
+                    Ok(Unmounted::HeldElsewhere) => mounts.let_go(&path),
+                    Err(MountError::Busy { path }) if last => Response::Failed(busy(&path, &tried.users())),
                     Err(error) => Response::Failed(failure(error)),
                 }
             });
-            match attempt.await {
-                Response::Failed(busy) if busy.kind == FailureKind::Retry && !last => {}
-                response => return response,
+            match timeout(ATTEMPT_WITHIN, attempt).await {
+                Ok(Response::Failed(busy)) if busy.kind == FailureKind::Retry && !last => {}
+                Ok(response) => return response,
+                Err(_) => return Response::Failed(slow(&shown)),
             }
         }
+    }
+
+    /// Forgets a mount that is out of the tree, though somebody who cannot be seen from here still has it: what was written is durable, and it
+    /// ends with this process at the latest.
+    fn let_go(&self, path: &Path) -> Response {
+        if self.change(|all| all.remove(path)).is_none() {
+            return Response::Done;
+        }
+        tracing::warn!(mountpoint = %path.display(), "still in use, perhaps by a container: it ends with its last user");
+        let flushed = self.engine.detach(path);
+        self.changes.send_modify(|count| *count += 1);
+        flushed.map_or_else(Response::Failed, |()| Response::Done)
     }
 
     /// Takes everything down, at last lazily; what cannot be taken down is told to the log.
@@ -203,6 +228,22 @@ async fn clear_dead(path: PathBuf) -> Response {
         Err(error) => Response::Failed(failure(error)),
     })
     .await
+}
+
+/// Who has to be asked to let go of a mount.
+fn busy(path: &Path, users: &[String]) -> Failure {
+    let by = if users.is_empty() { "a program of another user".to_owned() } else { users.join(", ") };
+    let message = format!("{} is still in use by {by}: close what is open there and try again", path.display());
+    Failure { kind: FailureKind::Retry, message }
+}
+
+fn slow(path: &Path) -> Failure {
+    let seconds = ATTEMPT_WITHIN.as_secs();
+    let message = format!(
+        "unmounting {} has taken {seconds} seconds and goes on: the disk is slow, or a program does not let go; the log says more",
+        path.display()
+    );
+    Failure { kind: FailureKind::NeedsUser, message }
 }
 
 /// A mount's error as what to do about it.
