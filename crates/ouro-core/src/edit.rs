@@ -8,12 +8,14 @@ mod act;
 mod draft;
 mod identity;
 mod purge;
+mod replant;
 mod resolve;
 mod sealing;
 mod settle;
 
 pub use identity::Succession;
 pub use purge::Among;
+pub use replant::Replanted;
 pub use resolve::Keep;
 pub use sealing::hlc_floor;
 

@@ -7,5 +7,6 @@ mod oracle;
 mod purge;
 mod random;
 mod reference;
+mod replant;
 mod resolve;
 mod table;

@@ -248,10 +248,16 @@ impl World {
                 self.gone.extend(old);
                 self.wrote(content);
             }
-            (42..52, Some(path), _) => {
+            (42..51, Some(path), _) => {
                 self.gone_with_last_name(&spots, &path);
                 self.devices[at].remove(&path);
                 expected.remove(&path);
+            }
+            // Made anew where it stands: names and contents stay.
+            (51..52, Some(path), _) | (85..86, _, Some(path)) => {
+                let spot = spots[&path].clone();
+                let replanted = device.edit(|e| e.replant(&spot.seen, &spot.parent, &|_| true));
+                replanted.expect("it stands there").expect("nothing is unsealed beside contents that are known");
             }
             (52..64, Some(path), _) if free => {
                 device.rename(&path, &target);
@@ -273,7 +279,7 @@ impl World {
                 device.make(&target, None);
                 expected.insert(target, None);
             }
-            (74..86, _, Some(path)) if free => {
+            (74..85, _, Some(path)) if free => {
                 let into_itself = format!("{directory}/").starts_with(&format!("{path}/"));
                 let result = device.try_rename(&path, &target);
                 if into_itself {
