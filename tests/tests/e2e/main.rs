@@ -14,6 +14,7 @@ mod misuse;
 mod never_together;
 mod offline;
 mod ordinary_user;
+mod own;
 mod power;
 mod programs;
 mod resume;

@@ -34,6 +34,16 @@ fn an_ordinary_user_mounts_works_and_unmounts() {
         "cd \"$1\"; cp /bin/true p; chmod 111 p; ./p; if cat p 2>/dev/null; then exit 1; fi; \
          chmod 400 p; if ./p 2>/dev/null; then exit 1; fi; rm -f p",
     );
+    // What the kernel remembers it does not ask for: who locks themselves out of a directory still finds it, until the next mount.
+    let locked =
+        "cd \"$1\"; if cat locked/new 2>/dev/null; then exit 1; fi; cat locked/known 2>/dev/null || echo refused";
+    shell(
+        "cd \"$1\"; mkdir locked; echo text >locked/known; echo new >locked/new; mv locked/new new; chmod 600 locked",
+    );
+    assert_eq!(shell(locked), "text\n");
+    device.remount();
+    assert_eq!(shell(locked), "refused\n");
+    shell("cd \"$1\"; chmod 700 locked; rm -r locked new");
     // A mount without --allow-other is its owner's: even root stays out.
     assert!(fs::read_dir(device.mountpoint()).is_err(), "somebody else may look into a private mount");
     device.umount();
