@@ -17,6 +17,7 @@ LARGE_MIB = 1024
 STREAM_MIB = 512
 PATIENCE_S = 240
 FIRST_ENTRY_S_MAX = 120
+ROUND_TRIPS = 9
 
 
 class Table:
@@ -118,6 +119,15 @@ def first_byte_s(path):
         if len(file.read(4096)) != 4096:
             fail(f"{path} is short")
     return time.monotonic() - start
+
+
+def first_byte(table, s3, bucket, path):
+    """The first bytes of a large file, and beside it what the server takes for a few bytes and for about one chunk of a pack."""
+    table.note("first byte of a cold 1 GiB file", "ourobox", first_byte_s(path))
+    name, size = s3.largest(bucket)
+    for length, what in [(4096, "4 KiB"), (min(size, 1 << 20), "1 MiB")]:
+        for seconds in s3.range_get_s(bucket, name, 0, length, ROUND_TRIPS):
+            table.note(f"... the server's round trip for {what}, a plain client", "ourobox", seconds)
 
 
 def local_sides(table, scratch):
@@ -241,7 +251,7 @@ def ourobox_side(table, scratch, s3, rounds):
             time.sleep(0.002)
         table.note("fresh device: content seen after the mount", "ourobox", time.monotonic() - begin)
         walks(table, "ourobox", reader.mount / "tree", reader.mount / "flat")
-        table.note("first byte of a cold 1 GiB file", "ourobox", first_byte_s(reader.mount / "large.bin"))
+        first_byte(table, s3, bucket, reader.mount / "large.bin")
         table.note("peak memory, mount", "ourobox", reader.process.peak_mib())
         reader.stop()
 

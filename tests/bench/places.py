@@ -1,6 +1,9 @@
 """What is measured and on what: the S3 server, Ourobox's devices, rclone's mount, the in-memory FUSE file system, restic."""
 
 import contextlib
+import hashlib
+import hmac
+import http.client
 import json
 import os
 import pathlib
@@ -119,6 +122,44 @@ class S3:
     def box(self, bucket):
         """The URI of a box in a bucket."""
         return f"s3://{bucket}/box?region=us-east-1&endpoint={self.endpoint}"
+
+    def largest(self, bucket):
+        """The name of the largest object in a bucket, and its bytes."""
+        folder = self.folder / bucket
+        size, path = max((path.stat().st_size, path) for path in folder.rglob("*") if path.is_file())
+        return str(path.relative_to(folder)), size
+
+    def range_get_s(self, bucket, name, offset, length, rounds):
+        """Seconds that each of some ranged GETs of an object takes a plain client, on one connection that is open already."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port)
+        path, times = f"/{bucket}/{name}", []
+        for number in range(rounds + 1):
+            headers = self.signed("GET", path) | {"Range": f"bytes={offset}-{offset + length - 1}"}
+            start = time.monotonic()
+            client.request("GET", path, headers=headers)
+            answer = client.getresponse()
+            # Some servers say 200 to a range and send just that all the same.
+            if answer.status not in (200, 206) or len(answer.read()) != length:
+                fail(f"a range of {name} could not be read: {answer.status}")
+            # The first one opens the connection.
+            times += [time.monotonic() - start] if number else []
+        client.close()
+        return times
+
+    def signed(self, method, path):
+        """The headers of a request without a body, signed (AWS Signature Version 4)."""
+        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        scope = f"{now[:8]}/us-east-1/s3/aws4_request"
+        headers = {"host": f"127.0.0.1:{self.port}", "x-amz-content-sha256": "UNSIGNED-PAYLOAD", "x-amz-date": now}
+        names, listed = ";".join(headers), "".join(f"{name}:{value}\n" for name, value in headers.items())
+        canonical = f"{method}\n{path}\n\n{listed}\n{names}\nUNSIGNED-PAYLOAD"
+        text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        key = f"AWS4{SECRET}".encode()
+        for part in scope.split("/"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        credential = f"Credential={KEY}/{scope}, SignedHeaders={names}, Signature={signature}"
+        return {**headers, "Authorization": f"AWS4-HMAC-SHA256 {credential}"}
 
     def options(self):
         """What rclone has to be told to reach it as `:s3:`."""
