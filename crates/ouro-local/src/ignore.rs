@@ -29,6 +29,15 @@ pub const DEFAULT_RULES: &[&str] = &[
     ".goutputstream-*", // GLib writing a file
 ];
 
+/// How the trash of a user begins that desktops make in the root of a file system; the user's number follows.
+const TRASH_PREFIX: &[u8] = b".Trash-";
+
+/// Whether a name in the root is that of a user's trash: `.Trash-1000`.
+pub fn is_trash(name: &[u8]) -> bool {
+    let user = name.strip_prefix(TRASH_PREFIX);
+    user.is_some_and(|user| !user.is_empty() && user.iter().all(u8::is_ascii_digit))
+}
+
 /// The rules of one box, kept in memory; the caller tells of every `.ouroignore` it sees.
 pub struct Ignore {
     defaults: Gitignore,
@@ -122,6 +131,12 @@ impl Ignore {
                 }
             }
         }
+        if let [name] = path
+            && is_dir
+            && is_trash(name)
+        {
+            return true;
+        }
         // None of the defaults speaks of directories on the way.
         path.last().is_some_and(|name| may_be_a_leftover(name))
             && decide(&self.defaults, path.len().saturating_sub(1)) == Some(true)
@@ -198,6 +213,17 @@ mod tests {
         let rules = Ignore::new();
         rules.set(&[], Some(b"cache/\n!cache/keep\n"));
         assert!(ignored(&rules, "cache/keep") && ignored(&rules, "a/cache/b"));
+    }
+
+    #[test]
+    fn the_trash_in_the_root_is_ignored_unless_a_rule_says_otherwise() {
+        let rules = Ignore::new();
+        assert!(ignored(&rules, ".Trash-1000/") && ignored(&rules, ".Trash-1000/files/letter"));
+        for path in [".Trash-1000", "d/.Trash-1000/", ".Trash-/", ".Trash-x/", ".Trash/"] {
+            assert!(!ignored(&rules, path), "{path}");
+        }
+        rules.set(&[], Some(b"!.Trash-*\n"));
+        assert!(!ignored(&rules, ".Trash-1000/files/letter"));
     }
 
     #[test]

@@ -44,6 +44,15 @@ impl Change {
         change
     }
 
+    /// Adds what else became different at the same time.
+    pub(crate) fn append(&mut self, mut other: Change) {
+        self.bindings.append(&mut other.bindings);
+        self.files.append(&mut other.files);
+        self.directories.append(&mut other.directories);
+        self.renumbered.append(&mut other.renumbered);
+        self.timeless |= other.timeless;
+    }
+
     pub(crate) fn tidy(&mut self) {
         self.bindings.sort();
         self.bindings.dedup();

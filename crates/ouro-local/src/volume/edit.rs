@@ -1,6 +1,6 @@
 //! Operations on the live state: applied in memory, journalled in order, put into effect at once.
 
-use super::state::{Hot, State};
+use super::state::{Hot, STAYING_GENERATION, State};
 use super::{Volume, VolumeError};
 use crate::layers::LayerFile;
 use crate::ledger::Write;
@@ -159,7 +159,9 @@ impl Volume {
                     ended.extend(self.end_layer(state, file, layer, unit)?);
                 }
             }
-            state.staying.remove(&file);
+            if state.staying.remove(&file) {
+                unit.push(Write::Pending { generation: STAYING_GENERATION, file, delta: None });
+            }
             let generation = state.generation;
             unit.push(Write::Pending { generation, file, delta: delta.as_ref().map(encode_file_delta) });
             match delta {
@@ -266,7 +268,9 @@ impl Volume {
         }
         let mut unit = self.layers.unit(file, generation)?;
         if let Some(delta) = state.pending.files.get(&file) {
-            state.staying.remove(&file);
+            if state.staying.remove(&file) {
+                unit.push(Write::Pending { generation: STAYING_GENERATION, file, delta: None });
+            }
             let generation = state.generation;
             unit.push(Write::Pending { generation, file, delta: Some(encode_file_delta(delta)) });
         }
@@ -311,8 +315,19 @@ impl Volume {
     /// # Errors
     /// A failing journal or disk.
     pub fn close(&self, file: FileId) -> Result<(), VolumeError> {
-        let mut state = self.state.write();
-        let state = &mut *state;
+        let (closed, is_due) = {
+            let mut state = self.state.write();
+            let closed = self.close_locked(&mut state, file);
+            state.trash_due |= state.trash_waits && !state.open.contains_key(&file);
+            (closed, state.trash_due)
+        };
+        if is_due {
+            self.signal_pending();
+        }
+        closed
+    }
+
+    fn close_locked(&self, state: &mut State, file: FileId) -> Result<(), VolumeError> {
         let settled = self.settle(state, file);
         let Some(open) = state.open.get_mut(&file) else { return settled };
         open.count = open.count.saturating_sub(1);

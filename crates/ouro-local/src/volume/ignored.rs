@@ -24,8 +24,12 @@ struct Judge<'a> {
 
 impl Volume {
     /// Parts the pending changes into those to be sealed and those that stay. What is tracked already stays tracked, and takes the
-    /// directories that it was moved into along.
-    pub(super) fn part_ignored(&self, state: &State) -> Result<(Vec<FileDelta>, Vec<FileDelta>), VolumeError> {
+    /// directories that it was moved into along; but what is `waiting` for its burial stays as it is.
+    pub(super) fn part_ignored(
+        &self,
+        state: &State,
+        waiting: &BTreeSet<FileId>,
+    ) -> Result<(Vec<FileDelta>, Vec<FileDelta>), VolumeError> {
         let mut judge = Judge { volume: self, state, rules: Ignore::new(), paths: BTreeMap::new() };
         let mut staying: BTreeSet<FileId> = BTreeSet::new();
         for delta in state.pending.files.values().filter(|delta| delta.replaced.is_empty()) {
@@ -35,7 +39,8 @@ impl Volume {
                 staying.insert(delta.id);
             }
         }
-        let mut leaving: Vec<FileId> = state.pending.files.keys().filter(|id| !staying.contains(id)).copied().collect();
+        let leaves = |id: &&FileId| !staying.contains(*id) && !waiting.contains(*id);
+        let mut leaving: Vec<FileId> = state.pending.files.keys().filter(leaves).copied().collect();
         while let Some(id) = leaving.pop() {
             for placement in state.pending.files.get(&id).iter().flat_map(|delta| &delta.placements) {
                 if staying.remove(&placement.place.parent) {
@@ -44,7 +49,7 @@ impl Volume {
             }
         }
         let all = state.pending.files.values().cloned();
-        Ok(all.partition(|delta| !staying.contains(&delta.id)))
+        Ok(all.partition(|delta| !staying.contains(&delta.id) && !waiting.contains(&delta.id)))
     }
 
     /// Reads the rules of a directory and of those above it, as a seal of something in it does.

@@ -380,7 +380,11 @@ impl Built {
 }
 
 /// Whether a directory is one of the known ones or below one of them. Every directory on the way is remembered.
-fn is_below(rows: &dyn Rows, known: &mut BTreeMap<FileId, bool>, directory: FileId) -> Result<bool, VolumeError> {
+pub(super) fn is_below(
+    rows: &dyn Rows,
+    known: &mut BTreeMap<FileId, bool>,
+    directory: FileId,
+) -> Result<bool, VolumeError> {
     let mut way = Vec::new();
     let mut at = directory;
     let answer = loop {

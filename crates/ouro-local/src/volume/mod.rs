@@ -25,6 +25,7 @@ mod outside;
 mod seal;
 mod state;
 mod succession;
+mod trash;
 mod view;
 
 pub use audit::{Audit, WrongRow};

@@ -3,7 +3,7 @@
 use super::encode::{self, read_number};
 use super::learn::{Announced, Built};
 use super::seal::Sealed;
-use super::state::{Counts, State};
+use super::state::{Counts, STAYING_GENERATION, State};
 use super::{BLOCK_LISTS_MAX, NodeCache, Volume, VolumeError};
 use crate::blobs::{Blobs, BlobsOptions, Keep, Verify};
 use crate::database::DatabaseAt;
@@ -227,7 +227,7 @@ impl State {
             Some(bytes) => Some(encode::read_sealed(bytes).map_err(|e| encode::damaged("sealed", e))?),
             None => None,
         };
-        let mut pending = Pending::default();
+        let (mut pending, mut staying) = (Pending::default(), BTreeSet::new());
         let mut sealed_files = Vec::new();
         for (generation, rows) in &loaded.pending {
             for (file, bytes) in rows {
@@ -236,6 +236,9 @@ impl State {
                     sealed_files.push(delta);
                 } else {
                     pending.files.insert(*file, delta);
+                    if *generation == STAYING_GENERATION {
+                        staying.insert(*file);
+                    }
                 }
             }
         }
@@ -276,7 +279,10 @@ impl State {
             live: RowChanges::new(),
             fresh: 0,
             pending,
-            staying: BTreeSet::new(),
+            // Nothing is open yet, whatever was when the process ended.
+            trash_waits: false,
+            trash_due: !staying.is_empty(),
+            staying,
             generation: number(encode::META_GENERATION).unwrap_or(1),
             sealed,
             heads: BTreeMap::new(),

@@ -4,7 +4,7 @@
 use super::change::Change;
 use super::encode::{self, SealedHead};
 use super::learn::Commit;
-use super::state::{Head, State};
+use super::state::{Head, STAYING_GENERATION, State};
 use super::{Volume, VolumeError};
 use crate::ledger::Write;
 use ouro_core::codec::encode_file_delta;
@@ -15,7 +15,7 @@ use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
 use ouro_core::render::copy_id;
 use ouro_core::row::Row;
 use ouro_core::{apply, edit};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Files refined under one hold of the lock.
@@ -98,13 +98,15 @@ impl Volume {
         }
         self.check_writable(state)?;
         self.settle_hot(state)?;
+        state.trash_due = false;
         if state.pending.files.is_empty() && message.is_empty() {
             return Ok(None);
         }
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
-        *change = self.keep_identities(state)?;
-        let (files, staying) = self.part_ignored(state)?;
-        state.staying = staying.iter().map(|f| f.id).collect();
+        let waiting = self.bury(state, change)?;
+        change.append(self.keep_identities(state)?);
+        let (files, staying) = self.part_ignored(state, &waiting)?;
+        self.leave(state, &files, &staying);
         if files.is_empty() && message.is_empty() {
             return Ok(None);
         }
@@ -124,14 +126,6 @@ impl Volume {
         let mut unit = vec![encode::sealed(&head), encode::meta(encode::META_CLOCK, encode::number(version.hlc.0))];
         state.generation += 1;
         unit.push(encode::meta(encode::META_GENERATION, encode::number(state.generation)));
-        for delta in &staying {
-            unit.push(Write::Pending { generation: head.generation, file: delta.id, delta: None });
-            unit.push(Write::Pending {
-                generation: state.generation,
-                file: delta.id,
-                delta: Some(encode_file_delta(delta)),
-            });
-        }
         self.ledger.submit(unit);
         for file in &files {
             state.writable.remove(&file.id);
@@ -143,6 +137,23 @@ impl Volume {
         state.sealed =
             Some(Sealed { generation, version, parents, digest, message, files: Arc::new(files), record: None });
         Ok(state.sealed.clone())
+    }
+
+    /// Notes which changes stay. Their rows go where no seal touches them, and those of changes that stayed until now come back: at any
+    /// moment the journal has those of [`State::staying`] there and all others in the present generation.
+    fn leave(&self, state: &mut State, files: &[FileDelta], staying: &[FileDelta]) {
+        let now: BTreeSet<FileId> = staying.iter().map(|delta| delta.id).collect();
+        let before = std::mem::replace(&mut state.staying, now);
+        let go = staying.iter().filter(|delta| !before.contains(&delta.id));
+        let moves = go.map(|delta| (delta, state.generation, STAYING_GENERATION));
+        let come = files.iter().filter(|delta| before.contains(&delta.id));
+        let moves = moves.chain(come.map(|delta| (delta, STAYING_GENERATION, state.generation)));
+        let mut unit = Vec::new();
+        for (delta, from, to) in moves {
+            unit.push(Write::Pending { generation: from, file: delta.id, delta: None });
+            unit.push(Write::Pending { generation: to, file: delta.id, delta: Some(encode_file_delta(delta)) });
+        }
+        self.ledger.submit(unit);
     }
 
     /// The generation that is on its way, if any.

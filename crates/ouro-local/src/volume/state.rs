@@ -14,6 +14,9 @@ use ouro_core::tree::NodeRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The generation under which the journal keeps changes that are never sealed: a seal leaves their rows where they are.
+pub(crate) const STAYING_GENERATION: u64 = u64::MAX - 1;
+
 /// The newest commit known of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -71,8 +74,12 @@ pub(crate) struct State {
     /// How many of these are rows of names that are there.
     pub(crate) fresh: u64,
     pub(crate) pending: Pending,
-    /// Those of them that the last seal left because their names are ignored.
+    /// Those of them that the last seal left because their names are ignored. Their rows in the journal are of [`STAYING_GENERATION`].
     pub(crate) staying: BTreeSet<FileId>,
+    /// Something in the trash was left by the last seal because somebody has it open …
+    pub(crate) trash_waits: bool,
+    /// … and something was closed since.
+    pub(crate) trash_due: bool,
     pub(crate) generation: u64,
     pub(crate) sealed: Option<Sealed>,
     pub(crate) heads: BTreeMap<DeviceNo, Head>,
@@ -101,9 +108,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Whether something changed that is not ignored.
+    /// Whether something changed that is not ignored, or what waits in the trash may be ready.
     pub(crate) fn has_sealable(&self) -> bool {
-        self.pending.files.len() > self.staying.len()
+        self.pending.files.len() > self.staying.len() || self.trash_due
     }
 
     /// The file to which a content was written that is not published yet: a copy that is shown of what is on its way, because somebody

@@ -47,33 +47,37 @@ impl Volume {
         Ok(change)
     }
 
-    /// What was kept for the file as it was born is the old one's from now on. Its bytes are not moved.
+    /// What was kept for the file as it was born is the old one's from now on.
     fn succeed(&self, state: &mut State, succession: &Succession, unit: &mut Vec<Write>) {
-        let Succession { born, old } = *succession;
-        if let Some(generation) = state.writable.remove(&born) {
-            state.writable.insert(old, generation);
+        self.hand_over(state, succession.born, succession.old, unit);
+        self.retire(state, succession.born);
+    }
+
+    /// What this device keeps of one file by its id is another's from now on. Its bytes are not moved.
+    pub(super) fn hand_over(&self, state: &mut State, from: FileId, to: FileId, unit: &mut Vec<Write>) {
+        if let Some(generation) = state.writable.remove(&from) {
+            state.writable.insert(to, generation);
         }
         let layers: Vec<(u64, Content)> = state
             .bases
-            .range((born, 0)..(born, ORPHAN_GENERATION))
+            .range((from, 0)..(from, ORPHAN_GENERATION))
             .map(|((_, generation), below)| (*generation, below.clone()))
             .collect();
         for (generation, below) in layers {
-            state.bases.remove(&(born, generation));
-            state.bases.insert((old, generation), below);
-            self.layers.bear(old, generation, born);
+            state.bases.remove(&(from, generation));
+            state.bases.insert((to, generation), below);
+            self.layers.bear(to, generation, from);
         }
-        state.hot.remove(&born);
-        match state.owners.remove(&born) {
-            Some(owner) => state.owners.insert(old, owner),
-            None => state.owners.remove(&old),
+        state.hot.remove(&from);
+        match state.owners.remove(&from) {
+            Some(owner) => state.owners.insert(to, owner),
+            None => state.owners.remove(&to),
         };
-        let pin = self.pins.own(born);
+        let pin = self.pins.own(from);
         if pin != Pin::Auto {
-            unit.extend([self.pins.set(born, Pin::Auto), self.pins.set(old, pin)]);
+            unit.extend([self.pins.set(from, Pin::Auto), self.pins.set(to, pin)]);
         }
-        unit.extend([self.local_row(state, born), self.local_row(state, old)]);
-        self.retire(state, born);
+        unit.extend([self.local_row(state, from), self.local_row(state, to)]);
     }
 
     fn retire(&self, state: &mut State, born: FileId) {

@@ -15,4 +15,6 @@ mod stress;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod trash;
+#[cfg(test)]
 mod writers;

@@ -1,0 +1,127 @@
+//! The trash: `.Trash-UID` in the root, as desktops make it. It belongs to this device.
+//!
+//! A move into it is an ordinary rename until the next seal: what is brought back before was never away. Then what lies there is made anew
+//! under ids of its own ([`ouro_core::edit::Edit::replant`]): the commit says that the old files are gone, and the new ones stay here, as
+//! all ignored names do, with references to the same contents. Brought back later, they are new files with known contents.
+
+use super::change::Change;
+use super::learn::is_below;
+use super::state::State;
+use super::{Volume, VolumeError};
+use crate::ignore::is_trash;
+use crate::pins::Pin;
+use ouro_core::content::{BlobRef, Content};
+use ouro_core::id::FileId;
+use ouro_core::state::{Kind, Place};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Volume {
+    /// Makes anew what everybody knows and lies in this device's trash. Called right before sealing. Adds to `change` what others hear of
+    /// that, also if it fails half-way. Returns the files that must wait because somebody has them, or something in them, open here: until
+    /// then others see them where they were.
+    pub(super) fn bury(&self, state: &mut State, change: &mut Change) -> Result<BTreeSet<FileId>, VolumeError> {
+        let mut waiting = BTreeSet::new();
+        for (file, place) in self.thrown_away(state)? {
+            let Some((seen, union)) = self.seen_at(state, file, &place)? else {
+                if state.pending.files.get(&file).is_some_and(|delta| !delta.placements.is_empty()) {
+                    waiting.insert(file);
+                }
+                continue;
+            };
+            let asked = self.operate(state, &mut |state, edit| {
+                edit.replant(&seen, &union, &|file| !state.open.contains_key(&file))
+            });
+            let (replanted, edited, mut unit) = match asked {
+                // Better seen by others for longer than a box that commits nothing any more.
+                Err(VolumeError::Edit(error)) => {
+                    tracing::warn!(%error, file = file.0, "what was thrown away cannot be made this device's own yet");
+                    waiting.insert(file);
+                    continue;
+                }
+                asked => asked?,
+            };
+            let Some(replanted) = replanted else {
+                waiting.insert(file);
+                self.ledger.submit(unit);
+                continue;
+            };
+            for made in &replanted {
+                if !made.shared && self.keeps(state, made.from) {
+                    self.hand_over(state, made.from, made.to, &mut unit);
+                }
+            }
+            self.take_effect(state, edited, unit)?;
+            // What is below goes with the name of the topmost.
+            change.files.extend(replanted.first().iter().flat_map(|made| [made.from, made.to]));
+            change.renumbered.push((place.parent, place.name));
+        }
+        state.trash_waits = !waiting.is_empty();
+        Ok(waiting)
+    }
+
+    /// Whether this device knows more of a file than its record.
+    fn keeps(&self, state: &State, file: FileId) -> bool {
+        state.bases.range((file, 0)..=(file, u64::MAX)).next().is_some()
+            || state.owners.contains_key(&file)
+            || self.pins.own(file) != Pin::Auto
+    }
+
+    /// Files that others know and that were moved into the trash, with where they lie.
+    fn thrown_away(&self, state: &State) -> Result<Vec<(FileId, Place)>, VolumeError> {
+        let pending = || state.pending.files.values();
+        let stands_in_root = |place: &Place| place.parent == FileId::ROOT && is_trash(place.name.as_bytes());
+        // A directory of that name that others know too is a directory like any other.
+        let trash = pending().filter(|delta| delta.kind == Kind::Directory && delta.replaced.is_empty());
+        let trash = trash.filter(|delta| delta.placements.iter().any(|p| !p.removed && stands_in_root(&p.place)));
+        let mut known: BTreeMap<FileId, bool> = trash.map(|delta| (delta.id, true)).collect();
+        let mut found = Vec::new();
+        if known.is_empty() {
+            return Ok(found);
+        }
+        let rows = state.live_rows(&self.nodes);
+        for delta in pending().filter(|delta| !delta.replaced.is_empty()) {
+            for placement in delta.placements.iter().filter(|placement| !placement.removed) {
+                if is_below(&rows, &mut known, placement.place.parent)? {
+                    found.push((delta.id, placement.place.clone()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Blobs of contents that changes of this device refer to and perhaps no commit does any more: what stays here because its name is
+    /// ignored (the trash above all), and what is about to be committed. They are roots for a collection on this device.
+    ///
+    /// # Errors
+    /// [`VolumeError::Need`] if a list of chunks is not here: fetch it and call again.
+    pub fn local_references(&self) -> Result<Vec<BlobRef>, VolumeError> {
+        self.references(|_, _| true)
+    }
+
+    /// Those of [`Volume::local_references`] that stay here because their names are ignored: the cache must not drop them.
+    ///
+    /// # Errors
+    /// As [`Volume::local_references`].
+    pub fn staying_references(&self) -> Result<Vec<BlobRef>, VolumeError> {
+        self.references(|state, file| state.staying.contains(&file))
+    }
+
+    fn references(&self, which: impl Fn(&State, FileId) -> bool) -> Result<Vec<BlobRef>, VolumeError> {
+        let contents: Vec<Content> = {
+            let state = self.state.read();
+            let sealed = state.sealed.iter().flat_map(|sealed| sealed.files.iter());
+            let deltas = state.pending.files.values().chain(sealed).filter(|delta| which(&state, delta.id));
+            let written = deltas.filter_map(|delta| delta.content.as_ref()?.value.clone());
+            let below = state.bases.iter().filter(|((file, _), _)| which(&state, *file));
+            written.chain(below.map(|(_, content)| content.clone())).collect()
+        };
+        let mut blobs = BTreeSet::new();
+        for content in &contents {
+            if let Content::BlockList { list, .. } = content {
+                blobs.insert(*list);
+            }
+            blobs.extend(self.chunks(content)?.iter().copied());
+        }
+        Ok(blobs.into_iter().collect())
+    }
+}
