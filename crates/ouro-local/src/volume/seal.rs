@@ -9,7 +9,7 @@ use super::{Volume, VolumeError};
 use crate::ledger::Write;
 use ouro_core::codec::encode_file_delta;
 use ouro_core::content::Content;
-use ouro_core::delta::{Delta, FileDelta};
+use ouro_core::delta::{Delta, FileDelta, Register};
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
 use ouro_core::render::copy_id;
@@ -252,10 +252,17 @@ impl Volume {
             let Some(value) = delta.content.as_ref().and_then(|c| c.value.as_ref()) else { continue };
             let Ok(index) = sealed.files.binary_search_by_key(&delta.id, |f| f.id) else { continue };
             let Some(source) = sealed.files[index].source() else { continue };
-            let place = place_of(delta);
-            let rows = state.live_rows(&self.nodes);
-            let refined = apply::refine(&rows, delta.id, place.as_ref(), sealed.version, value)?;
-            state.lay(refined.changes);
+            // What was changed since says where the file stands, and whether this content is seen at all: a search through all rows for each
+            // file that was moved or removed meanwhile would stop the box for minutes.
+            let later = state.pending.files.get(&delta.id);
+            let is_over = later.is_some_and(|l| l.replaced.contains(&(Register::Content, sealed.version)));
+            if !is_over {
+                let moved = later.and_then(|l| l.placements.iter().find(|p| p.slot == 0)).map(|p| p.place.clone());
+                let place = moved.or_else(|| place_of(delta));
+                let rows = state.live_rows(&self.nodes);
+                let refined = apply::refine(&rows, delta.id, place.as_ref(), sealed.version, value)?;
+                state.lay(refined.changes);
+            }
             // Somebody else's content may have come in first: then this one was a copy, and may have been touched as one.
             let copy = copy_id(delta.id, sealed.version);
             refine_touched_copy(state, copy, source, value, &mut unit);
