@@ -1,7 +1,7 @@
 //! Every state the box ever had, as far as this device knows it.
 
 use super::encode;
-use super::learn::{Announced, Built, Commit};
+use super::learn::{Announced, Built, Commit, in_order};
 use super::log::LogWalk;
 use super::{Head, Volume, VolumeError};
 use ouro_core::digest::Digest;
@@ -219,8 +219,7 @@ impl Volume {
                 }
             }
         }
-        commits.sort_by_key(|c| (c.hlc, c.device, c.seq));
-        for commit in &commits {
+        for commit in &in_order(commits) {
             built.commit(&self.nodes, commit)?;
         }
         let cut = Some(cut.clone());

@@ -12,7 +12,7 @@ use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
 use ouro_core::row::{Row, RowChanges, Rows};
 use ouro_core::tree::{NodeRef, TreeRows};
 use ouro_core::{apply, render};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// A commit as this device keeps it.
@@ -324,10 +324,37 @@ impl Volume {
                 }
             }
         }
-        // Adding and removing versions commutes; the order by clock keeps parents before children all the same.
-        commits.sort_by_key(|c| (c.hlc, c.device, c.seq));
-        Ok(commits)
+        Ok(in_order(commits))
     }
+}
+
+/// Puts commits in an order in which each comes after those it was made on: a version must be there before it is replaced. The clock alone
+/// does not do that, for one that is far ahead moves no other.
+pub(crate) fn in_order(mut commits: Vec<Commit>) -> Vec<Commit> {
+    commits.sort_by_key(|c| (c.device, c.seq));
+    let mut left: BTreeMap<DeviceNo, VecDeque<Commit>> = BTreeMap::new();
+    for commit in commits {
+        left.entry(commit.device).or_default().push_back(commit);
+    }
+    let mut ordered = Vec::new();
+    while !left.is_empty() {
+        let waits_for = |(device, head): (&DeviceNo, &Head)| {
+            left.get(device).and_then(VecDeque::front).is_some_and(|next| next.seq <= head.seq)
+        };
+        let nexts = left.values().filter_map(VecDeque::front);
+        let ready = nexts.clone().filter(|next| !next.parents.iter().any(waits_for));
+        // Parents never wait for each other in a circle; if they did, the earliest would go first.
+        let earliest = |c: &&Commit| (c.hlc, c.device, c.seq);
+        let Some(device) = ready.min_by_key(earliest).or_else(|| nexts.min_by_key(earliest)).map(|c| c.device) else {
+            break;
+        };
+        let queue = left.entry(device).or_default();
+        ordered.extend(queue.pop_front());
+        if queue.is_empty() {
+            left.remove(&device);
+        }
+    }
+    ordered
 }
 
 /// A state under construction.
@@ -416,4 +443,38 @@ fn has_siblings(changes: &RowChanges, directory: FileId) -> bool {
         last = Some(&key.name);
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(device: u32, seq: u64, hlc: u64, on: &[(u32, u64)]) -> Commit {
+        let hash = RecordHash([0; 32]);
+        let head = |seq: u64| Head { seq: Seq(seq), hash, hlc: Hlc(0) };
+        Commit {
+            device: DeviceNo(device),
+            seq: Seq(seq),
+            hash,
+            hlc: Hlc(hlc),
+            parents: on.iter().map(|(device, seq)| (DeviceNo(*device), head(*seq))).collect(),
+            message: String::new(),
+            delta: Delta::default(),
+            checkpoint: None,
+        }
+    }
+
+    #[test]
+    fn regression_a_commit_made_by_a_slow_clock_comes_after_what_it_was_made_on() {
+        // Device 1 is hours ahead; device 2 knows its second commit, device 3 only the first, and a checkpoint holds what device 4 wrote.
+        let commits = vec![
+            commit(3, 1, 6, &[(1, 1), (4, 9)]),
+            commit(2, 1, 5, &[(1, 2)]),
+            commit(1, 2, 1_001, &[(1, 1)]),
+            commit(2, 2, 7, &[(2, 1), (1, 2)]),
+            commit(1, 1, 1_000, &[]),
+        ];
+        let order: Vec<(u32, u64)> = in_order(commits).iter().map(|c| (c.device.0, c.seq.0)).collect();
+        assert_eq!(order, [(1, 1), (3, 1), (1, 2), (2, 1), (2, 2)]);
+    }
 }
