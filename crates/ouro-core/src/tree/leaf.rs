@@ -369,6 +369,18 @@ impl Leaf {
         }
     }
 
+    /// Rows with a block list are kept in full.
+    pub(super) fn lists(&self, visit: &mut dyn FnMut(&BlobRef)) {
+        for row in &self.special {
+            let Row::Record(file) = row else { continue };
+            for content in file.contents.iter().flat_map(|content| &content.value) {
+                if let Content::BlockList { list, .. } = content {
+                    visit(list);
+                }
+            }
+        }
+    }
+
     /// Bytes held, about.
     pub(super) fn weight(&self) -> usize {
         self.rows.capacity() * size_of::<Cell>()

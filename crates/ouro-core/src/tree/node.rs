@@ -128,6 +128,13 @@ impl Node {
         }
     }
 
+    /// Visits the block lists among them.
+    pub fn lists(&self, visit: &mut dyn FnMut(&BlobRef)) {
+        if let Body::Leaf(leaf) = &self.body {
+            leaf.lists(visit);
+        }
+    }
+
     /// Bytes held in memory, about: for caches with a limit.
     pub fn weight(&self) -> usize {
         let body = match &self.body {
