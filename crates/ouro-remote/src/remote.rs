@@ -226,6 +226,10 @@ impl Store for Remote {
     fn usage(&self) -> Usage {
         self.place.usage()
     }
+
+    fn storage_time(&self) -> Option<u64> {
+        Remote::storage_time(self)
+    }
 }
 
 impl fmt::Debug for Remote {

@@ -71,6 +71,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// What was asked of the storage so far.
     fn usage(&self) -> Usage;
+
+    /// When the newest answer was sent by the storage's own clock, in seconds since 1970; `None` where answers bear no date, and before the
+    /// first answer.
+    fn storage_time(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// An object as a list shows it.

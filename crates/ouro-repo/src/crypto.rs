@@ -49,6 +49,8 @@ pub(crate) enum Sealed {
     Record = 3,
     Hint = 4,
     Removal = 5,
+    Collection = 8,
+    Moved = 9,
     Blob = 16,
     Node = 17,
     Directory = 18,

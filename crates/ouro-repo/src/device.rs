@@ -264,7 +264,12 @@ impl Repository {
         Ok(found.into_iter().flatten().collect())
     }
 
-    async fn hint(&self, device: DeviceId) -> Result<Option<Hint>, RepoError> {
+    /// One hint; `None` if it is not there, or cannot be used.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says.
+    pub async fn hint(&self, device: DeviceId) -> Result<Option<Hint>, RepoError> {
         let name = object::hint_name(device);
         let plain = match self.open_small_object(&name, ObjectKind::Hint, Sealed::Hint, &device.0).await {
             Err(error) if !matches!(error, RepoError::Remote { .. }) => {

@@ -5,6 +5,7 @@ use futures::{StreamExt, stream};
 use ouro_core::content::{BlobRef, Locator, ObjectId};
 
 use crate::error::RepoError;
+use crate::moved::HOPS_MAX;
 use crate::object;
 use crate::repository::Repository;
 
@@ -84,37 +85,61 @@ impl Repository {
         let gone = |index: usize, name: String| RepoError::BlobGone { blob: ids[index], name };
         let open_ids = ids.clone();
         let open = move |repo: &Repository, index: usize, sealed: &[u8]| repo.open_blob(&open_ids[index], sealed);
-        let fetched = self.fetch_stretches(placed, gone, open, &mut |index, bytes| each(blobs[index], bytes)).await;
+        let raw: Vec<[u8; 32]> = ids.iter().map(|id| id.0).collect();
+        let fetched =
+            self.fetch_stretches(placed, &raw, gone, open, &mut |index, bytes| each(blobs[index], bytes)).await;
         match failed {
             Some(error) => Err(error),
             None => fetched,
         }
     }
 
-    /// Reads everything in `placed` and gives what `open` makes of it to `each`; returns the first error at the end.
+    /// Reads everything in `placed` and gives what `open` makes of it to `each`; returns the first error at the end. `ids` are those of the
+    /// caller's list: what is not where it was is looked for where collections moved it.
     pub(crate) async fn fetch_stretches(
         &self,
         placed: Vec<Placed>,
+        ids: &[[u8; 32]],
         gone: impl Fn(usize, String) -> RepoError + Send + Sync,
         open: impl Fn(&Repository, usize, &[u8]) -> Result<Bytes, RepoError> + Clone + Send + Sync + 'static,
         each: &mut (dyn FnMut(usize, Bytes) + Send),
     ) -> Result<(), RepoError> {
         let mut failed = None;
-        let mut requests = stream::iter(stretches(placed))
-            .map(|stretch| self.fetch_stretch(stretch, &gone, open.clone()))
-            .buffer_unordered(REQUESTS_AT_ONCE);
-        while let Some(opened) = requests.next().await {
-            match opened {
-                Ok(items) => {
-                    for (index, bytes) in items {
-                        match bytes {
-                            Ok(bytes) => each(index, bytes),
-                            Err(error) => failed = failed.or(Some(error)),
+        let mut placed = placed;
+        for _ in 0..=HOPS_MAX {
+            let mut absent = Vec::new();
+            let mut requests = stream::iter(stretches(placed))
+                .map(|stretch| self.fetch_stretch(stretch, open.clone()))
+                .buffer_unordered(REQUESTS_AT_ONCE);
+            while let Some(opened) = requests.next().await {
+                match opened {
+                    Ok(Fetched::There(items)) => {
+                        for (index, bytes) in items {
+                            match bytes {
+                                Ok(bytes) => each(index, bytes),
+                                Err(error) => failed = failed.or(Some(error)),
+                            }
                         }
                     }
+                    Ok(Fetched::Absent(items)) => absent.extend(items),
+                    Err(error) => failed = failed.or(Some(error)),
                 }
-                Err(error) => failed = failed.or(Some(error)),
             }
+            drop(requests);
+            placed = Vec::with_capacity(absent.len());
+            for (index, at) in absent {
+                match self.follow(&ids[index], at.object).await {
+                    Ok(Some(now)) => placed.push((index, now)),
+                    Ok(None) => failed = failed.or(Some(gone(index, self.object_name(at.object)?))),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+            }
+            if placed.is_empty() {
+                break;
+            }
+        }
+        if let Some((index, at)) = placed.first() {
+            failed = failed.or(Some(gone(*index, self.object_name(at.object)?)));
         }
         failed.map_or(Ok(()), Err)
     }
@@ -122,13 +147,12 @@ impl Repository {
     async fn fetch_stretch(
         &self,
         stretch: Stretch,
-        gone: &(impl Fn(usize, String) -> RepoError + Send + Sync),
         open: impl Fn(&Repository, usize, &[u8]) -> Result<Bytes, RepoError> + Send + 'static,
-    ) -> Result<Vec<(usize, Result<Bytes, RepoError>)>, RepoError> {
+    ) -> Result<Fetched, RepoError> {
         let name = self.object_name(stretch.object)?;
         let (start, len) = (stretch.start, stretch.end - stretch.start);
         let Some(bytes) = self.store().get_range(&name, u64::from(start), u64::from(len)).await? else {
-            return Err(gone(stretch.items[0].0, name));
+            return Ok(Fetched::Absent(stretch.items));
         };
         if bytes.len() != len as usize {
             return Err(RepoError::corrupt(object::describe(stretch.object), "another length than was asked for"));
@@ -144,8 +168,16 @@ impl Repository {
             };
             stretch.items.iter().map(open_one).collect()
         };
-        if len as usize <= OPEN_HERE_BYTES_MAX { Ok(open_all()) } else { self.blocking(open_all).await }
+        let opened = if len as usize <= OPEN_HERE_BYTES_MAX { open_all() } else { self.blocking(open_all).await? };
+        Ok(Fetched::There(opened))
     }
+}
+
+/// What came of a request.
+enum Fetched {
+    There(Vec<(usize, Result<Bytes, RepoError>)>),
+    /// The object is not there.
+    Absent(Vec<Placed>),
 }
 
 #[cfg(test)]

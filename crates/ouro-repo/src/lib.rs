@@ -28,6 +28,7 @@
 
 mod assembly;
 mod blob;
+mod collection;
 mod config;
 mod crypto;
 mod cut;
@@ -36,18 +37,22 @@ mod error;
 mod fetch;
 mod frame;
 mod keyslot;
+mod moved;
 mod node;
 mod object;
 mod pack;
 mod pipeline;
+mod rebuild;
 mod record;
 mod record_codec;
 mod removed;
+mod repack;
 mod repository;
 mod rules;
 mod wire;
 
 pub use blob::SealedBlob;
+pub use collection::{Collection, CollectionNo, Covered, Gone, KeptState, MovedTable, Pin};
 pub use config::{ChunkerParams, RepoConfig, RepositoryId};
 pub use crypto::MasterKey;
 pub use cut::Cutter;
@@ -55,14 +60,17 @@ pub use device::{Branch, DeviceInfo, Hint, author};
 pub use error::RepoError;
 pub use frame::{Effort, PLAIN_BYTES_MAX};
 pub use keyslot::PassphraseCost;
+pub use moved::{Places, TABLE_PLACES_MAX};
 pub use node::{NodeWriter, TOP_WINDOW_BYTES, WrittenNodes};
-pub use object::{FORMAT_VERSION, HEADER_BYTES};
+pub use object::{FORMAT_VERSION, HEADER_BYTES, pack_of};
 pub use pack::{FinishedPack, PACK_BYTES, Packer};
 pub use pipeline::{Known, Open, Pipeline, PipelineOptions, Sink, SinkError, Source, Totals};
+pub use rebuild::{PackPart, Rebuilt};
 pub use record::{
     Announcement, Body, INLINE_BLOB_BYTES_MAX, INLINE_TOTAL_BYTES_MAX, MESSAGE_BYTES_MAX, ReadRecord, Record,
     SealedRecord,
 };
 pub use removed::Removal;
+pub use repack::StoredCopy;
 pub use repository::{InitOptions, Ports, Repository, Secret};
 pub use rules::{RULES, rules_in_effect};

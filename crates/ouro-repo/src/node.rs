@@ -13,6 +13,7 @@ use ouro_core::tree::{NewNode, NodeRef, verify};
 use crate::crypto::Sealed;
 use crate::error::RepoError;
 use crate::frame::{self, Compressor, Effort};
+use crate::moved::HOPS_MAX;
 use crate::object::ObjectKind;
 use crate::pack::OpenPack;
 use crate::repository::Repository;
@@ -65,6 +66,11 @@ impl NodeWriter {
         }
         self.leaves.push(node);
         if self.leaves.len() >= LEAVES_AT_ONCE { self.write_leaves().await } else { Ok(()) }
+    }
+
+    /// Tells where a node lies that is stored already: nodes above it that are written will say so.
+    pub fn know(&mut self, node: NodeId, at: Locator) {
+        self.located.insert(node, at);
     }
 
     /// Writes what is left; when this returns, all nodes are durable.
@@ -212,7 +218,8 @@ impl Repository {
         let gone = |index: usize, name: String| RepoError::NodeGone { node: ids[index], name };
         let open_ids = ids.clone();
         let open = move |repo: &Repository, index: usize, sealed: &[u8]| repo.open_node(open_ids[index], sealed);
-        let fetched = self.fetch_stretches(placed, gone, open, &mut |index, bytes| each(ids[index], bytes)).await;
+        let raw: Vec<[u8; 32]> = ids.iter().map(|id| id.0).collect();
+        let fetched = self.fetch_stretches(placed, &raw, gone, open, &mut |index, bytes| each(ids[index], bytes)).await;
         match failed {
             Some(error) => Err(error),
             None => fetched,
@@ -226,12 +233,19 @@ impl Repository {
     ///
     /// As [`Repository::fetch_node`], for the root; what else is in the window and cannot be used is left out.
     pub async fn fetch_top(&self, root: &NodeRef) -> Result<Vec<(NodeId, Bytes)>, RepoError> {
-        let at = root.at.ok_or_else(|| RepoError::Unlocated { what: format!("tree node {}", root.id) })?;
-        let name = self.object_name(at.object)?;
-        let end = at.offset.saturating_add(at.len);
-        let start = end.saturating_sub(TOP_WINDOW_BYTES.max(at.len));
-        let window = self.store().get_range(&name, u64::from(start), u64::from(end - start)).await?;
-        let window = window.ok_or(RepoError::NodeGone { node: root.id, name })?;
+        let mut at = root.at.ok_or_else(|| RepoError::Unlocated { what: format!("tree node {}", root.id) })?;
+        let mut hops = 0;
+        let (window, start) = loop {
+            let name = self.object_name(at.object)?;
+            let end = at.offset.saturating_add(at.len);
+            let start = end.saturating_sub(TOP_WINDOW_BYTES.max(at.len));
+            if let Some(window) = self.store().get_range(&name, u64::from(start), u64::from(end - start)).await? {
+                break (window, start);
+            }
+            hops += 1;
+            let moved = if hops > HOPS_MAX { None } else { self.follow(&root.id.0, at.object).await? };
+            at = moved.ok_or(RepoError::NodeGone { node: root.id, name })?;
+        };
         let mut open = VecDeque::from([(root.id, at)]);
         let mut found = Vec::new();
         while let Some((id, at)) = open.pop_front() {

@@ -3,6 +3,7 @@
 use ouro_core::content::ObjectId;
 use ouro_core::id::{DeviceId, PackId, Seq};
 
+use crate::collection::CollectionNo;
 use crate::error::RepoError;
 
 /// First bytes of every object but `ourobox.json`.
@@ -18,6 +19,8 @@ pub(crate) const KEYS_PREFIX: &str = "keys/";
 pub(crate) const DEVICES_PREFIX: &str = "devices/";
 pub(crate) const HEADS_PREFIX: &str = "heads/";
 const REMOVED: &str = ".removed.";
+pub(crate) const COLLECTIONS_PREFIX: &str = "gc/";
+pub(crate) const MOVED_PREFIX: &str = "moved/";
 
 /// What an object is: its eighth byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub(crate) enum ObjectKind {
     Pack = 5,
     Nodes = 6,
     Removal = 7,
+    Collection = 8,
+    Moved = 9,
 }
 
 /// A header for an object of `len` bytes whose principal part has `part_len` bytes.
@@ -129,6 +134,35 @@ pub(crate) fn nodes_name(id: PackId) -> String {
     format!("nodes/{:02x}/{id}", id.0[0])
 }
 
+/// The number is 16 hexadecimal digits, so that names sort as numbers do.
+pub(crate) fn collection_name(number: CollectionNo) -> String {
+    format!("{COLLECTIONS_PREFIX}{:016x}", number.0)
+}
+
+/// The number of the collection that an object below `gc/` is.
+pub(crate) fn collection_of(name: &str) -> Option<CollectionNo> {
+    let digits = name.strip_prefix(COLLECTIONS_PREFIX)?;
+    let number = CollectionNo(u64::from_str_radix(digits, 16).ok()?);
+    (collection_name(number) == name).then_some(number)
+}
+
+pub(crate) fn moved_name(id: PackId) -> String {
+    format!("{MOVED_PREFIX}{id}")
+}
+
+/// The pack that a name below `packs/` or `nodes/` is.
+pub fn pack_of(name: &str) -> Option<ObjectId> {
+    let (kind, rest) = name.split_once('/')?;
+    let (_, digits) = rest.split_once('/')?;
+    let DeviceId(id) = device_of(digits, "")?;
+    let object = match kind {
+        "packs" => ObjectId::Pack(PackId(id)),
+        "nodes" => ObjectId::Nodes(PackId(id)),
+        _ => return None,
+    };
+    (describe(object) == name).then_some(object)
+}
+
 /// For messages: where something lies, when the name itself may be unknown.
 pub(crate) fn describe(object: ObjectId) -> String {
     match object {
@@ -215,6 +249,17 @@ mod tests {
         assert!(!is_remnant(b"abc", b"abc"));
         assert!(!is_remnant(b"abd", b"abc"));
         assert!(!is_remnant(b"abcd", b"abc"));
+    }
+
+    #[test]
+    fn packs_and_collections_are_read_back_from_their_names() {
+        for object in [ObjectId::Pack(PackId([0xa5; 16])), ObjectId::Nodes(PackId([7; 16]))] {
+            assert_eq!(pack_of(&describe(object)), Some(object));
+        }
+        assert_eq!(pack_of("packs/00/a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"), None);
+        let number = CollectionNo(0x1_0000_0007);
+        assert_eq!(collection_of(&collection_name(number)), Some(number));
+        assert_eq!(collection_of("gc/1"), None);
     }
 
     #[test]

@@ -67,23 +67,34 @@ impl OpenPack {
     }
 
     /// Ends the pack with its directory.
-    pub(crate) fn close(mut self, repo: &Repository) -> Result<ClosedPack, RepoError> {
-        let (kind, id) = kind_of(self.object);
-        let mut writer = Writer::default();
-        writer.varint(self.entries.len() as u64);
-        for entry in &self.entries {
-            writer.raw(&entry.id);
-            writer.varint(u64::from(entry.len));
-            writer.varint(u64::from(entry.at.len));
-        }
-        let frame = Compressor::new(Effort::Quick).frame(writer.as_bytes());
-        let blobs_end = self.bytes.len();
-        repo.keys().seal(Sealed::Directory, &id.0, &frame, &mut self.bytes);
-        let len = object::length("a pack", self.bytes.len())?;
-        let directory_len = (self.bytes.len() - blobs_end) as u32;
-        self.bytes[..HEADER_BYTES].copy_from_slice(&object::header(kind, len, directory_len));
-        Ok(ClosedPack { object: self.object, bytes: self.bytes.into(), entries: self.entries })
+    pub(crate) fn close(self, repo: &Repository) -> Result<ClosedPack, RepoError> {
+        let bytes = with_directory(repo, self.object, self.bytes, &self.entries)?;
+        Ok(ClosedPack { object: self.object, bytes, entries: self.entries })
     }
+}
+
+/// A whole pack: the header's room and the blobs are there already, entry by entry.
+pub(crate) fn with_directory(
+    repo: &Repository,
+    object: ObjectId,
+    mut bytes: Vec<u8>,
+    entries: &[Entry],
+) -> Result<Bytes, RepoError> {
+    let (kind, id) = kind_of(object);
+    let mut writer = Writer::default();
+    writer.varint(entries.len() as u64);
+    for entry in entries {
+        writer.raw(&entry.id);
+        writer.varint(u64::from(entry.len));
+        writer.varint(u64::from(entry.at.len));
+    }
+    let frame = Compressor::new(Effort::Quick).frame(writer.as_bytes());
+    let blobs_end = bytes.len();
+    repo.keys().seal(Sealed::Directory, &id.0, &frame, &mut bytes);
+    let len = object::length("a pack", bytes.len())?;
+    let directory_len = (bytes.len() - blobs_end) as u32;
+    bytes[..HEADER_BYTES].copy_from_slice(&object::header(kind, len, directory_len));
+    Ok(bytes.into())
 }
 
 fn kind_of(object: ObjectId) -> (ObjectKind, PackId) {
@@ -234,7 +245,7 @@ impl Repository {
         Ok(entries.map(|entries| entries.iter().map(|e| (NodeId(e.id), e.at)).collect()))
     }
 
-    async fn directory(&self, object: ObjectId) -> Result<Option<Vec<Entry>>, RepoError> {
+    pub(crate) async fn directory(&self, object: ObjectId) -> Result<Option<Vec<Entry>>, RepoError> {
         let (kind, id) = kind_of(object);
         let name = self.object_name(object)?;
         let Some(header) = torn_is_absent(self.store().get_range(&name, 0, HEADER_BYTES as u64).await)? else {

@@ -19,6 +19,7 @@ use crate::cut::Tables;
 use crate::device::DeviceInfo;
 use crate::error::RepoError;
 use crate::keyslot::{self, PassphraseCost, Unwrapped};
+use crate::moved::Followed;
 use crate::object::{self, CONFIG_NAME, KEYS_PREFIX, Lengths, ObjectKind};
 use crate::removed::Removal;
 
@@ -81,6 +82,7 @@ struct Inner {
     /// Lines of devices that were not met in `devices/` yet: this one, offline.
     lines: RwLock<BTreeMap<DeviceNo, Line>>,
     roster: RwLock<Roster>,
+    followed: Followed,
 }
 
 /// Who is written down below `devices/`: written once, so read once.
@@ -209,7 +211,9 @@ impl Repository {
         let keys = Keys::derive(master.as_ref(), config.id);
         let tables = Arc::new(Tables::new(&keys.chunker, config.chunker));
         let (devices, lines, roster) = (RwLock::default(), RwLock::default(), RwLock::default());
-        let inner = Inner { store, ports, config, config_bytes, master, keys, tables, devices, lines, roster };
+        let followed = Followed::default();
+        let inner =
+            Inner { store, ports, config, config_bytes, master, keys, tables, devices, lines, roster, followed };
         Repository { inner: Arc::new(inner) }
     }
 
@@ -326,6 +330,10 @@ impl Repository {
             ObjectId::Nodes(id) => object::nodes_name(id),
             ObjectId::Record(device, seq) => object::record_name(self.device_id(device)?, seq),
         })
+    }
+
+    pub(crate) fn followed(&self) -> &Followed {
+        &self.inner.followed
     }
 
     pub(crate) fn keys(&self) -> &Keys {

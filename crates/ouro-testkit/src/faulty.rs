@@ -324,6 +324,10 @@ impl<S: Store> Store for FaultyStore<S> {
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
+
+    fn storage_time(&self) -> Option<u64> {
+        self.inner.storage_time()
+    }
 }
 
 impl<S> fmt::Debug for FaultyStore<S> {

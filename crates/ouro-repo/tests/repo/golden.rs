@@ -6,8 +6,13 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures::executor::block_on;
-use ouro_core::id::{DeviceId, DeviceNo, RecordHash, Seq};
-use ouro_repo::{Announcement, Body, Branch, DeviceInfo, Hint, RULES, Removal, Repository, Secret};
+use ouro_core::content::ObjectId;
+use ouro_core::id::{DeviceId, DeviceNo, Hlc, PackId, RecordHash, Seq};
+use ouro_core::tree::NodeRef;
+use ouro_repo::{
+    Announcement, Body, Branch, Collection, CollectionNo, Covered, DeviceInfo, Gone, Hint, KeptState, MovedTable, Pin,
+    Places, RULES, Removal, Repository, Secret,
+};
 use ouro_testkit::MemoryStore;
 
 use crate::support::{DEVICE, NUMBER, new_repo, passphrase, ports, record_with_inline};
@@ -53,7 +58,38 @@ fn write_everything(encrypted: bool) -> (std::sync::Arc<MemoryStore>, Repository
     block_on(repo.write_hint(&hint)).unwrap();
     let removal = Removal { device: DEVICE, by: OTHER, last: Seq(2), removed_ms: 1_800_000_000_009 };
     block_on(repo.remove_device(&removal)).unwrap();
+    let places = Places::from([(pack.blobs[0].id.0, pack.blobs[1].at.unwrap())]);
+    let table = block_on(repo.publish_table(&places)).unwrap();
+    block_on(repo.publish_collection(&collection(root, table))).unwrap();
     (store, repo)
+}
+
+/// One with something in every field.
+fn collection(root: NodeRef, table: PackId) -> Collection {
+    let hlc = Hlc::from_millis(1_800_000_000_000);
+    let commit = Covered { device: NUMBER, seq: Seq(1), hash: RecordHash([3; 32]), hlc };
+    let pin = Pin { root: Some(root), covers: vec![commit] };
+    let gone = vec![
+        Gone::Pack(PackId([1; 16])),
+        Gone::Nodes(PackId([2; 16])),
+        Gone::Log { device: NUMBER, from: Seq(1), to: Seq(1) },
+    ];
+    Collection {
+        number: CollectionNo(0).next(NUMBER),
+        begun_ms: 1_800_000_000_000,
+        begun_storage_ms: Some(1_800_000_001_000),
+        ends: Some(CollectionNo(3)),
+        confirmed: true,
+        checkpoint: pin.clone(),
+        digest: 77,
+        marked: vec![(NUMBER, Seq(3))],
+        kept: vec![KeptState { commit, message: "first".into(), pin }],
+        condemned: gone.clone(),
+        condemned_tables: vec![PackId([5; 16])],
+        spared: vec![(NUMBER, Seq(1))],
+        moved: vec![MovedTable { id: table, of: gone }],
+        expired: vec![DeviceNo(9)],
+    }
 }
 
 fn hex(bytes: &Bytes) -> String {
@@ -117,7 +153,13 @@ fn the_golden_files_are_read() {
         let Body::Checkpoint(Announcement { root: Some(root), .. }) = second.body else { panic!("no checkpoint") };
         assert_eq!(block_on(repo.fetch_top(&root)).unwrap().len(), 1);
         let (third, ..) = block_on(repo.read_record(DEVICE, Seq(3))).unwrap().unwrap();
+        let (number, found) = block_on(repo.collections()).unwrap().pop_last().unwrap();
+        assert_eq!(found, collection(root, found.moved[0].id));
+        assert_eq!(number, found.number);
         let Body::DeltaBlobs(blobs) = third.body else { panic!("no blobs") };
+        // The first blob, once its pack is gone, is looked for where the table says.
+        let at = block_on(repo.follow(&blobs[0].id.0, ObjectId::Pack(PackId([1; 16])))).unwrap();
+        assert_eq!(at, blobs[1].at);
         assert_eq!(block_on(repo.fetch_blob(&blobs[0])).unwrap().as_ref(), b"a blob that is stored as it is");
     }
 }
