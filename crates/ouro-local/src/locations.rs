@@ -199,6 +199,28 @@ impl Locations {
         Ok(())
     }
 
+    /// Forgets all that lies in records of a device up to one: they are condemned or gone.
+    ///
+    /// # Errors
+    /// What SQLite says; then all stay.
+    pub fn forget_records(&self, device: DeviceNo, until: Seq) -> Result<(), LocalError> {
+        let names: Vec<Vec<u8>> = self
+            .database
+            .run(|db| db.prepare("SELECT name FROM object")?.query_map([], |row| row.get(0))?.collect())?;
+        let gone = names.iter().filter_map(|name| object_of(name));
+        let gone =
+            gone.filter(|object| matches!(object, ObjectId::Record(whose, seq) if *whose == device && *seq <= until));
+        self.forget_objects(&gone.collect::<Vec<_>>())
+    }
+
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// What SQLite says; then all stays.
+    pub fn forget_all(&self) -> Result<(), LocalError> {
+        self.database.run(|db| db.execute_batch("BEGIN; DELETE FROM location; DELETE FROM object; COMMIT"))
+    }
+
     /// Forgets all that lies in one object.
     ///
     /// # Errors
@@ -318,6 +340,7 @@ mod tests {
         for (id, at) in &blobs {
             assert_eq!(locations.get(id).unwrap(), Some(*at));
         }
+        locations.forget_records(DeviceNo(u32::MAX), Seq(u64::MAX - 1)).unwrap();
         locations.forget_object(objects[1]).unwrap();
         let ids: Vec<_> = blobs.iter().map(|(id, _)| *id).collect();
         let found = locations.get_many(&ids).unwrap();
@@ -325,6 +348,10 @@ mod tests {
         assert_eq!(locations.count().unwrap(), 20);
         locations.insert_many(&[(ids[0], at(objects[2], 77))]).unwrap();
         assert_eq!(locations.get(&ids[0]).unwrap(), Some(at(objects[2], 77)));
+        locations.forget_records(DeviceNo(u32::MAX), Seq(u64::MAX)).unwrap();
+        assert_eq!(locations.count().unwrap(), 9);
+        locations.forget_all().unwrap();
+        assert_eq!((locations.count().unwrap(), locations.get(&ids[3]).unwrap()), (0, None));
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl NodeStore {
         Ok(NodeStore { database: Rebuildable::open(at, LAYOUT, true)?.0 })
     }
 
-    /// Keeps nodes, all in one transaction; those that are there stay.
+    /// Keeps nodes, all in one transaction; those that are there are replaced: what comes from the remote knows better where things lie.
     ///
     /// # Errors
     /// [`LocalError::Full`] or what SQLite says; then none is kept.
@@ -35,7 +35,7 @@ impl NodeStore {
         self.database.run(|db| {
             let group = db.transaction()?;
             {
-                let mut insert = group.prepare_cached("INSERT OR IGNORE INTO node VALUES (?1, ?2)")?;
+                let mut insert = group.prepare_cached("INSERT OR REPLACE INTO node VALUES (?1, ?2)")?;
                 for (id, bytes) in nodes {
                     insert.execute(params![id.0, bytes.as_ref()])?;
                 }
@@ -71,6 +71,24 @@ impl NodeStore {
     pub fn count(&self) -> Result<u64, LocalError> {
         self.database
             .run(|db| db.query_row("SELECT count(*) FROM node", [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned)))
+    }
+
+    /// Removes the nodes that `stale` says so of, shown one after the other; returns how many went.
+    ///
+    /// # Errors
+    /// What SQLite says; batches done before stay done.
+    pub fn remove_if(&self, stale: &dyn Fn(&NodeId, &[u8]) -> bool) -> Result<u64, LocalError> {
+        let ids: Vec<NodeId> = self.database.run(ids)?;
+        let mut gone = Vec::new();
+        for id in ids {
+            if self.get(&id)?.is_some_and(|bytes| stale(&id, &bytes)) {
+                gone.push(id);
+            }
+        }
+        for batch in gone.chunks(REMOVE_ROWS_MAX) {
+            self.remove(batch)?;
+        }
+        Ok(gone.len() as u64)
     }
 
     /// Removes all nodes but these, in batches; returns how many went.

@@ -239,6 +239,7 @@ impl Vfs {
             VolumeError::TooBig => Errno::FileTooBig,
             VolumeError::Record { .. } => Errno::Unreachable,
             VolumeError::Lost { .. } => Errno::Io,
+            VolumeError::Thinned { .. } => Errno::NoEntry,
             VolumeError::Local(error) => {
                 tracing::error!(%error, "the local disk or database failed");
                 Errno::Io

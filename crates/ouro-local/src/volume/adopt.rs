@@ -101,7 +101,7 @@ impl Volume {
         }
     }
 
-    fn rebuild(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+    pub(super) fn rebuild(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
         loop {
             let heads = self.heads();
             let mut fresh = Built {

@@ -25,6 +25,7 @@ pub(crate) const META_OUTRIGHT: &str = "announcing";
 pub(crate) const META_GENERATION: &str = "generation";
 pub(crate) const META_CLOCK: &str = "clock";
 pub(crate) const META_DEVICES: &str = "devices";
+pub(crate) const META_COLLECTED: &str = "collected";
 
 /// A damaged row of the ledger: never repaired by forgetting.
 pub(crate) fn damaged(what: &str, error: DecodeError) -> LocalError {
@@ -129,7 +130,7 @@ fn read_head(input: &mut Reader<'_>) -> Result<Head, DecodeError> {
     Ok(Head { seq: Seq(input.varint()?), hash: RecordHash(input.array()?), hlc: Hlc(input.varint()?) })
 }
 
-fn heads(out: &mut Writer, heads: &BTreeMap<DeviceNo, Head>) {
+pub(crate) fn heads(out: &mut Writer, heads: &BTreeMap<DeviceNo, Head>) {
     out.varint(heads.len() as u64);
     for (device, h) in heads {
         out.varint(u64::from(device.0));
@@ -137,7 +138,7 @@ fn heads(out: &mut Writer, heads: &BTreeMap<DeviceNo, Head>) {
     }
 }
 
-fn read_heads(input: &mut Reader<'_>) -> Result<BTreeMap<DeviceNo, Head>, DecodeError> {
+pub(crate) fn read_heads(input: &mut Reader<'_>) -> Result<BTreeMap<DeviceNo, Head>, DecodeError> {
     let count = input.count(35)?;
     (0..count).map(|_| Ok((DeviceNo(input.varint32("device")?), read_head(input)?))).collect()
 }
@@ -165,24 +166,24 @@ pub(crate) fn read_devices(bytes: &[u8]) -> Result<BTreeMap<DeviceNo, String>, D
     Ok(names)
 }
 
-fn node_ref(out: &mut Writer, root: Option<&NodeRef>) {
+pub(crate) fn node_ref(out: &mut Writer, root: Option<&NodeRef>) {
     out.u8(u8::from(root.is_some()));
     if let Some(root) = root {
         write_node_ref(out, root);
     }
 }
 
-fn read_root(input: &mut Reader<'_>) -> Result<Option<NodeRef>, DecodeError> {
+pub(crate) fn read_root(input: &mut Reader<'_>) -> Result<Option<NodeRef>, DecodeError> {
     Ok(if input.u8()? == 0 { None } else { Some(read_node_ref(input)?) })
 }
 
-fn announced(out: &mut Writer, a: &Announced) {
+pub(crate) fn announced(out: &mut Writer, a: &Announced) {
     node_ref(out, a.root.as_ref());
     heads(out, &a.covers);
     out.raw(&a.digest.0.to_le_bytes());
 }
 
-fn read_announced(input: &mut Reader<'_>) -> Result<Announced, DecodeError> {
+pub(crate) fn read_announced(input: &mut Reader<'_>) -> Result<Announced, DecodeError> {
     let root = read_root(input)?;
     let covers = read_heads(input)?;
     Ok(Announced { root, covers, digest: Digest(u128::from_le_bytes(input.array()?)) })

@@ -1,9 +1,11 @@
 //! Every state the box ever had, as far as this device knows it.
 
+use super::collected::Collected;
 use super::encode;
 use super::learn::{Announced, Built, Commit, in_order};
 use super::log::LogWalk;
 use super::{Head, Volume, VolumeError};
+use crate::ledger::RecordRow;
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, FileId, Hlc, Seq};
 use ouro_core::render::Devices;
@@ -34,11 +36,11 @@ pub struct CommitInfo {
 
 /// A read-only state at a commit. Immutable; cheap to share.
 pub struct Snapshot {
-    volume: Arc<Volume>,
-    root: Option<NodeRef>,
-    changes: RowChanges,
+    pub(super) volume: Arc<Volume>,
+    pub(super) root: Option<NodeRef>,
+    pub(super) changes: RowChanges,
     /// The commits in it; `None` if it holds what is in none.
-    cut: Option<Cut>,
+    pub(super) cut: Option<Cut>,
 }
 
 impl Volume {
@@ -47,11 +49,18 @@ impl Volume {
     /// # Errors
     /// A damaged journal.
     pub fn commits(&self, from: Hlc, to: Hlc, limit: usize) -> Result<Vec<CommitInfo>, VolumeError> {
-        let mut found = Vec::new();
+        let collected = self.collected();
+        let thinned = |row: &RecordRow| {
+            let covered = |c: &Arc<Collected>| c.covers(row.device, row.seq) || c.find(row.device, row.seq).is_some();
+            collected.as_ref().is_some_and(covered)
+        };
+        // Those without a record come first: they are the oldest, and few.
+        let mut found = self.kept_between(from, to);
+        found.truncate(limit);
         let mut from = from;
         while found.len() < limit {
             let rows = self.ledger.records_by_time(from, to, 256)?;
-            for row in &rows {
+            for row in rows.iter().filter(|row| !thinned(row)) {
                 let (head, _) = encode::read_commit_head(row).map_err(|e| encode::damaged("record", e))?;
                 if head.checkpoint.is_none() && found.len() < limit {
                     let files = encode::count_commit_files(row).map_err(|e| encode::damaged("record", e))?;
@@ -69,6 +78,7 @@ impl Volume {
                 _ => break,
             }
         }
+        found.sort_by_key(|commit| (commit.hlc, commit.device, commit.seq));
         Ok(found)
     }
 
@@ -105,6 +115,9 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Missing`] or [`VolumeError::Record`]: fetch and call again.
     pub fn snapshot(self: &Arc<Self>, device: DeviceNo, seq: Seq) -> Result<Arc<Snapshot>, VolumeError> {
+        if let Some(kept) = self.collected().as_ref().and_then(|collected| collected.find(device, seq)) {
+            return Ok(self.kept_snapshot(kept));
+        }
         self.snapshot_of(&self.cut_of(device, seq)?)
     }
 
@@ -113,6 +126,13 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Record`]: fetch and call again.
     pub fn cut_of(&self, device: DeviceNo, seq: Seq) -> Result<Cut, VolumeError> {
+        if let Some(collected) = self.collected() {
+            match collected.find(device, seq) {
+                Some(kept) => return Ok(kept.cut.clone()),
+                None if collected.covers(device, seq) => return Err(VolumeError::Thinned { device, seq }),
+                None => {}
+            }
+        }
         let (head, parents) = self.head_of(device, seq)?;
         let mut cut = parents;
         cut.insert(device, head);
@@ -125,19 +145,32 @@ impl Volume {
     /// [`VolumeError::Record`]: fetch and call again. A search by halves asks for few of them.
     pub fn cut_at(&self, at: Hlc) -> Result<Cut, VolumeError> {
         let heads = self.heads();
-        let mut cut = Cut::new();
+        let collected = self.collected().unwrap_or_default();
+        match collected.at(at) {
+            Some(Some(kept)) => return Ok(kept.cut.clone()),
+            Some(None) => {
+                return match collected.checkpoint.covers.iter().next() {
+                    Some((device, head)) => Err(VolumeError::Thinned { device: *device, seq: head.seq }),
+                    None => Ok(Cut::new()),
+                };
+            }
+            None => {}
+        }
+        let below = &collected.checkpoint.covers;
+        let mut cut = below.clone();
         for (device, head) in &heads {
             if head.hlc <= at {
                 cut.insert(*device, *head);
                 continue;
             }
             let (before, after) = self.ledger.record_around(*device, at)?;
-            let low = before.map_or(0, |s| s.0);
+            let least = below.get(device).map_or(0, |head| head.seq.0);
+            let low = before.map_or(0, |s| s.0).max(least);
             let high = after.map_or(head.seq.0 + 1, |s| s.0);
             if low + 1 < high {
                 return Err(VolumeError::Record { device: *device, seq: Seq(low + (high - low) / 2) });
             }
-            if low > 0 {
+            if low > least {
                 cut.insert(*device, self.head_of(*device, Seq(low))?.0);
             }
         }
@@ -148,6 +181,9 @@ impl Volume {
         loop {
             let mut grown = cut.clone();
             for (device, head) in &cut {
+                if collected.covers(*device, head.seq) {
+                    continue;
+                }
                 for (parent, below) in self.head_of(*device, head.seq)?.1 {
                     if grown.get(&parent).is_none_or(|known| known.seq < below.seq) {
                         grown.insert(parent, self.head_of(parent, below.seq)?.0);
@@ -172,6 +208,9 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Missing`] or [`VolumeError::Record`]: fetch and call again.
     pub fn snapshot_of(self: &Arc<Self>, cut: &Cut) -> Result<Arc<Snapshot>, VolumeError> {
+        if let Some(kept) = self.collected().as_ref().and_then(|c| c.kept.iter().find(|kept| same(&kept.cut, cut))) {
+            return Ok(self.kept_snapshot(kept));
+        }
         let start = self.checkpoint_below(cut)?;
         self.grow(start.root, RowChanges::new(), &start.covers, cut)
     }
@@ -239,13 +278,17 @@ impl Volume {
     /// The checkpoint to begin on: one that is known since the start, or the first that a walk back from the cut meets. Its digest means
     /// nothing here.
     fn checkpoint_below(&self, cut: &Cut) -> Result<Announced, VolumeError> {
-        let fits = |a: &Announced| is_below(&a.covers, cut);
+        // What a collection covers has no records any more: nothing below its checkpoint can be built upon.
+        let collected = self.collected().map(|c| c.checkpoint.clone()).filter(|c| is_below(&c.covers, cut));
+        let bare = Announced::default();
+        let least = collected.as_ref().unwrap_or(&bare);
+        let fits = |a: &Announced| is_below(&a.covers, cut) && is_below(&least.covers, &a.covers);
         let known = {
             let state = self.state.read();
             // The one that this device stands on may not be among the announced: a fresh device begins on a hint.
             let own = Announced { root: state.root, covers: state.covers.clone(), digest: state.digest };
             let own = Some(own).filter(|own| own.root.is_some());
-            let candidates = state.announced.iter().chain(&own).filter(|a| fits(a));
+            let candidates = state.announced.iter().chain(&own).chain(&collected).filter(|a| fits(a));
             candidates.max_by_key(|a| a.covers.values().map(|h| h.seq.0).sum::<u64>()).cloned()
         };
         if let Some(known) = known {
@@ -261,6 +304,10 @@ impl Volume {
         }
         Ok(Announced::default())
     }
+}
+
+fn same(one: &Cut, other: &Cut) -> bool {
+    one.len() == other.len() && is_below(one, other) && is_below(other, one)
 }
 
 /// Whether a cut holds all of another one.

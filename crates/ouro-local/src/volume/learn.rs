@@ -313,14 +313,19 @@ impl Volume {
         heads: &BTreeMap<DeviceNo, Head>,
     ) -> Result<Vec<Commit>, VolumeError> {
         let mut commits = Vec::new();
-        for device in heads.keys() {
+        for (device, head) in heads {
             let mut after = covers.get(device).map_or(Seq(0), |h| h.seq);
-            loop {
+            while after < head.seq {
                 let rows = self.ledger.records_after(*device, after, 256)?;
-                let Some(last) = rows.last() else { break };
-                after = last.seq;
                 for row in &rows {
+                    if row.seq != after.next() {
+                        break;
+                    }
+                    after = row.seq;
                     commits.push(encode::read_commit(row).map_err(|e| encode::damaged("record", e))?);
+                }
+                if after < head.seq && rows.last().is_none_or(|last| last.seq != after) {
+                    return Err(VolumeError::Record { device: *device, seq: after.next() });
                 }
             }
         }

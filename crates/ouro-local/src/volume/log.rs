@@ -16,6 +16,8 @@ const PAGE: usize = 256;
 pub struct LogWalk {
     /// The next record to read of each device; those at 0 are through.
     left: BTreeMap<DeviceNo, u64>,
+    /// Where the walk ends, below the last of each device.
+    floor: BTreeMap<DeviceNo, u64>,
     pages: BTreeMap<DeviceNo, VecDeque<RecordRow>>,
     /// The newest record not shown yet of each device that is not through.
     next: BTreeMap<(Hlc, DeviceNo), RecordRow>,
@@ -31,7 +33,14 @@ impl LogWalk {
     /// A walk that begins with the newest commits of a cut.
     pub fn new(cut: &Cut) -> LogWalk {
         let left = cut.iter().map(|(device, head)| (*device, head.seq.0)).collect();
-        LogWalk { left, pages: BTreeMap::new(), next: BTreeMap::new() }
+        LogWalk { left, floor: BTreeMap::new(), pages: BTreeMap::new(), next: BTreeMap::new() }
+    }
+
+    /// A walk through the commits of a cut that another does not hold.
+    pub fn between(below: &Cut, cut: &Cut) -> LogWalk {
+        let mut walk = LogWalk::new(cut);
+        walk.floor = below.iter().map(|(device, head)| (*device, head.seq.0)).collect();
+        walk
     }
 
     /// The next commit, announcements of checkpoints included; `None` at the end.
@@ -53,6 +62,10 @@ impl LogWalk {
     /// Puts the next record of a device among those that may come next.
     fn advance(&mut self, volume: &Volume, device: DeviceNo) -> Result<(), VolumeError> {
         let Some(left) = self.left.get_mut(&device) else { return Ok(()) };
+        if *left <= self.floor.get(&device).copied().unwrap_or(0) {
+            *left = 0;
+            return Ok(());
+        }
         let page = self.pages.entry(device).or_default();
         if page.is_empty() {
             *page = volume.ledger.records_down(device, Seq(*left), PAGE)?.into();
@@ -61,6 +74,11 @@ impl LogWalk {
             Some(row) if row.seq.0 == *left => {}
             _ => {
                 page.clear();
+                if volume.collected().is_some_and(|collected| collected.covers(device, Seq(*left))) {
+                    // A collection took it, and all before it.
+                    *left = 0;
+                    return Ok(());
+                }
                 return Err(VolumeError::Record { device, seq: Seq(*left) });
             }
         }
@@ -134,7 +152,7 @@ impl Volume {
         loop {
             let logged = match walk.step(self) {
                 Ok(Some(logged)) => logged,
-                Ok(None) | Err(VolumeError::Record { .. }) => return Ok(None),
+                Ok(None) | Err(VolumeError::Record { .. }) => return Ok(self.kept_named(name)),
                 Err(error) => return Err(error),
             };
             if snapshot_name(logged.message()).as_deref() == Some(name) {

@@ -10,6 +10,7 @@
 mod adopt;
 mod audit;
 mod change;
+mod collected;
 mod contents;
 mod copies;
 mod edit;
@@ -30,6 +31,7 @@ mod view;
 
 pub use audit::{Audit, WrongRow};
 pub use change::Change;
+pub use collected::{Collected, KeptState};
 pub use contents::{Residency, Space};
 pub use edit::Orphan;
 pub use history::{CommitInfo, Cut, Snapshot};
@@ -80,6 +82,14 @@ pub enum VolumeError {
     /// A commit record is not on this device: fetch it and call again.
     #[error("commit {} of device {} is not on this device yet", .seq.0, .device.0)]
     Record {
+        /// Whose.
+        device: DeviceNo,
+        /// Which.
+        seq: ouro_core::id::Seq,
+    },
+    /// The commit was thinned out by a collection: its state is kept nowhere.
+    #[error("the state after commit {} of device {} was thinned out: `ourobox log` shows what there is", .seq.0, .device.0)]
+    Thinned {
         /// Whose.
         device: DeviceNo,
         /// Which.

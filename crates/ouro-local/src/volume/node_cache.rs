@@ -1,5 +1,6 @@
 //! Index nodes: raw on disk, decoded in a bounded memory cache.
 
+use crate::error::LocalError;
 use crate::nodes::NodeStore;
 use lru::LruCache;
 use ouro_core::id::NodeId;
@@ -37,6 +38,18 @@ impl NodeCache {
     /// The tree's parameters.
     pub fn params(&self) -> &TreeParams {
         &self.params
+    }
+
+    /// Removes the nodes that `stale` says so of, on disk and in memory; returns how many went.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn remove_if(&self, stale: &dyn Fn(&NodeId, &[u8]) -> bool) -> Result<u64, LocalError> {
+        let gone = self.store.remove_if(stale)?;
+        let mut decoded = self.decoded.lock();
+        decoded.nodes.clear();
+        decoded.weight = 0;
+        Ok(gone)
     }
 
     fn keep(&self, id: NodeId, node: &Arc<Node>) {

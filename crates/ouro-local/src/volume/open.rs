@@ -1,5 +1,6 @@
 //! Opening a volume: from the journal back to the state in memory.
 
+use super::collected;
 use super::encode::{self, read_number};
 use super::learn::{Announced, Built};
 use super::seal::Sealed;
@@ -270,6 +271,10 @@ impl State {
             None => None,
         };
         let outright = outright.map(|(commit, bytes)| (Arc::new(commit), Arc::from(bytes)));
+        let collected = match meta(encode::META_COLLECTED) {
+            Some(value) => Some(collected::decode(value).map_err(|e| encode::damaged("collection", e))?),
+            None => None,
+        };
         let counter = number(encode::META_COUNTER).unwrap_or(u64::from(FileId::COUNTER_FIRST)) as u32;
         Ok(State {
             root: checkpoint.root,
@@ -298,6 +303,7 @@ impl State {
             owners,
             announced: if checkpoint.root.is_some() { vec![checkpoint] } else { Vec::new() },
             outright,
+            collected: collected.map(Arc::new),
             since: Counts::default(),
             retired: BTreeSet::new(),
             read_only: None,

@@ -183,6 +183,21 @@ impl Volume {
         Ok(self.ledger.flush(ticket, true)?)
     }
 
+    /// Forgets the bytes of the sealed generation's record: they were never published and will not be, for they refer to what is gone.
+    ///
+    /// # Errors
+    /// A failing journal.
+    pub fn unfix_record(&self) -> Result<(), VolumeError> {
+        let ticket = {
+            let mut state = self.state.write();
+            if let Some(sealed) = state.sealed.as_mut() {
+                sealed.record = None;
+            }
+            self.ledger.submit(vec![Write::Meta { key: encode::META_RECORD, value: None }])
+        };
+        Ok(self.ledger.flush(ticket, true)?)
+    }
+
     /// Takes the sealed generation into the committed state: its record is durable on the remote. `delta` is what the record says,
     /// with the contents it got.
     ///

@@ -1,5 +1,6 @@
 //! The state in memory behind the volume's one lock.
 
+use super::collected::Collected;
 use super::edit::Orphan;
 use super::learn::{Announced, Commit};
 use super::seal::Sealed;
@@ -100,6 +101,8 @@ pub(crate) struct State {
     pub(crate) announced: Vec<Announced>,
     /// A commit made outright, and its record, that is being published.
     pub(crate) outright: Option<(Arc<Commit>, Arc<[u8]>)>,
+    /// The newest collection that was taken note of.
+    pub(crate) collected: Option<Arc<Collected>>,
     pub(crate) since: Counts,
     /// Ids that files were born with and lost to the file whose name they took: nobody opens them any more.
     pub(crate) retired: BTreeSet<FileId>,
