@@ -74,12 +74,22 @@ pub(crate) enum Verb {
     /// End a conflict: keep this device's version, the other's, or both as files
     Resolve(ResolveArgs),
     /// Show requests and bytes since the engine's start, and the cost of the last commit
-    Stats,
+    Stats {
+        /// Also what the remote holds: logical, stored, deduplicated and reclaimable bytes (lists the remote)
+        #[arg(long)]
+        remote: bool,
+    },
+    /// Thin the past to what is kept of it, and let go on the remote what nothing needs any more
+    Gc(GcArgs),
     /// Verify what the remote holds; exits with 1 if something is wrong
     Check {
         /// Read every byte back instead of looking whether it is there
         #[arg(long)]
         read_data: bool,
+
+        /// Put back what this device still has of what is missing or damaged; run it on other devices for the rest
+        #[arg(long)]
+        repair: bool,
     },
     /// List the devices that write to each box
     Devices,
@@ -88,6 +98,34 @@ pub(crate) enum Verb {
     /// Started by the engine beside itself: ends its mounts if it is killed and cannot end
     #[command(hide = true)]
     Guard(GuardArgs),
+}
+
+/// `gc`.
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Only say what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Least time between looking and deleting. Less than two days is safe only if no device joined lately that a list of the
+    /// storage may not show yet; devices that are known are always waited for
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "48h")]
+    pub(crate) grace: u64,
+
+    /// How long every single state stays; older ones are thinned to one an hour for a week, one a day for a month, one a week for a
+    /// year; named ones stay
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "24h")]
+    pub(crate) keep_all: u64,
+
+    /// The box [default: all]
+    #[arg(long = "box", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// Seconds of a span like `48h`, `30 min`, `0s`.
+fn span(text: &str) -> Result<u64, String> {
+    ouro_core::when::parse_ago(&format!("{} ago", text.trim()))
+        .ok_or_else(|| "write a number and a unit (s, m, h, d, w), for example 48h".to_owned())
 }
 
 /// What `init` and `join` have in common.

@@ -8,7 +8,7 @@ use crate::secrets::{Purpose, credentials, passphrase};
 use crate::{host, start};
 use anyhow::{Context, Result, bail};
 use ouro_engine::api::{
-    Failure, FailureKind, InitRequest, JoinRequest, KeepWish, MountRequest, PinWish, Request, Response,
+    CollectRequest, Failure, FailureKind, InitRequest, JoinRequest, KeepWish, MountRequest, PinWish, Request, Response,
 };
 use std::path::{Path, PathBuf};
 
@@ -97,8 +97,14 @@ pub(crate) fn request(verb: &Verb) -> Result<Request> {
             path: args.path.as_deref().map(place).transpose()?,
             name: args.name.clone(),
         },
-        Verb::Stats => Request::Stats,
-        Verb::Check { read_data } => Request::Check { read_data: *read_data },
+        Verb::Stats { remote } => Request::Stats { remote: *remote },
+        Verb::Gc(args) => Request::Collect(CollectRequest {
+            name: args.name.clone(),
+            dry_run: args.dry_run,
+            grace_seconds: Some(args.grace),
+            keep_all_seconds: Some(args.keep_all),
+        }),
+        Verb::Check { read_data, repair } => Request::Check { read_data: *read_data, repair: *repair },
         Verb::Devices => Request::Devices,
         Verb::Service(_) | Verb::Guard(_) => bail!("this is the engine itself, not a question to it"),
     };

@@ -292,7 +292,8 @@ mod tests {
         with_server(Counter::default(), |places| {
             let mut client = Client::connect(places).expect("reachable").expect("it runs");
             let mut steps = Vec::new();
-            let answer = client.ask(Request::Stats, &mut |step| steps.push(step.done)).expect("an answer");
+            let answer =
+                client.ask(Request::Stats { remote: false }, &mut |step| steps.push(step.done)).expect("an answer");
             assert!(matches!(answer, Some(Response::Done)));
             assert!(steps.len() <= 3 && steps.is_sorted(), "{steps:?}");
         });
@@ -315,7 +316,7 @@ mod tests {
         let listener = std::os::unix::net::UnixListener::bind(path).expect("free");
         let mut client = Client::connect(&places).expect("reachable").expect("it listens");
         let closer = std::thread::scope(|scope| {
-            let asked = scope.spawn(|| client.ask(Request::Stats, &mut |_| {}));
+            let asked = scope.spawn(|| client.ask(Request::Stats { remote: false }, &mut |_| {}));
             drop(listener);
             asked.join().expect("no panic")
         });
@@ -342,7 +343,7 @@ mod tests {
         let error = read_call(br#"{"version":999,"call":{"request":"from-the-future"}}"#).expect_err("unknown");
         assert!(error.contains("another version"), "{error}");
         assert!(read_call(b"hello").is_err());
-        assert!(matches!(read_call(br#"{"version":1,"call":{"request":"stats"}}"#), Ok(Request::Stats)));
+        assert!(matches!(read_call(br#"{"version":1,"call":{"request":"stats"}}"#), Ok(Request::Stats { .. })));
     }
 
     #[test]
@@ -350,7 +351,7 @@ mod tests {
         with_server(Counter::default(), |places| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let Ok(Whose::Theirs(mut client)) = runtime.block_on(take_turn(places)) else { panic!("somebody listens") };
-            let answer = client.ask(Request::Stats, &mut |_| {}).expect("an answer");
+            let answer = client.ask(Request::Stats { remote: false }, &mut |_| {}).expect("an answer");
             assert!(matches!(answer, Some(Response::Done)));
         });
     }

@@ -5,8 +5,8 @@ mod table;
 mod words;
 
 use ouro_engine::api::{
-    BoxStats, BoxStatus, CheckReport, CommitCost, DeviceLine, EntryInfo, Imported, Joined, PathStatus, Refused,
-    Response, Status,
+    BoxStats, BoxStatus, CheckReport, CollectedLine, CommitCost, DeviceLine, EntryInfo, Imported, Joined, PathStatus,
+    Refused, Response, Status,
 };
 use std::fmt::Write as _;
 use table::{Table, left, right};
@@ -29,6 +29,7 @@ pub(crate) fn human(response: &Response) -> String {
         Response::Restored(restored) => history::restored(restored),
         Response::Snapshot(taken) => history::snapshot(taken),
         Response::Stats { boxes } => boxes.iter().map(show_stats).collect::<Vec<_>>().join("\n"),
+        Response::Collected { boxes } => boxes.iter().map(show_collected).collect::<Vec<_>>().join("\n"),
         Response::Checked(report) => show_check(report),
         Response::Devices { devices } => show_devices(devices),
         Response::Failed(_) => String::new(), // goes to standard error
@@ -167,7 +168,38 @@ fn show_stats(one: &BoxStats) -> String {
         line("last checkpoint", show_cost(cost));
     }
     line("digest", one.digest.clone());
+    line("requests a day", format!("{}, if it goes on like this", one.requests_a_day));
+    if let Some(remote) = &one.remote {
+        line("files", bytes(remote.logical_bytes));
+        line("stored", format!("{} in {}", bytes(remote.stored_bytes), count(remote.objects, "object")));
+        let percent = (remote.live_bytes * 100).checked_div(remote.logical_bytes).unwrap_or(100);
+        line("live", format!("{}: {percent} % of the files, with all states that are kept", bytes(remote.live_bytes)));
+        line("reclaimable", format!("{} by `ourobox gc`", bytes(remote.reclaimable_bytes)));
+    }
     text
+}
+
+fn show_collected(one: &CollectedLine) -> String {
+    let name = clean(&one.box_name);
+    let states = format!("{} kept, {} thinned", count(one.kept, "state"), one.thinned);
+    let sizes = format!("{} stored, {} of it live", bytes(one.stored_bytes), bytes(one.live_bytes));
+    let going = format!("{} in {}", bytes(one.reclaimed_bytes), count(one.gone, "object"));
+    if one.nothing {
+        format!("{name}: nothing to collect; {sizes}.\n")
+    } else if one.ended {
+        format!("{name}: {going} given back; {sizes} before; {states}.\n")
+    } else if !one.waiting_for.is_empty() {
+        let devices = one.waiting_for.iter().map(|device| clean(device)).collect::<Vec<_>>().join(", ");
+        format!(
+            "{name}: {going} can go once these devices have taken note, which they do when they are online: {devices}. \
+             Run `ourobox gc` again then.\n"
+        )
+    } else if one.grace_seconds > 0 {
+        let hours = one.grace_seconds.div_ceil(3_600);
+        format!("{name}: {going} can go in {hours} h: run `ourobox gc` again then.\n")
+    } else {
+        format!("{name}: {going} would go; {sizes}; {states}.\n")
+    }
 }
 
 fn show_cost(cost: &CommitCost) -> String {
@@ -188,8 +220,9 @@ fn show_check(report: &CheckReport) -> String {
     } else {
         count(report.problems.len() as u64, "problem")
     };
+    let mended: String = report.repaired.iter().map(|line| format!("mended: {}\n", clean(line))).collect();
     format!(
-        "{}, {}, {} checked{read}: {verdict}.\n",
+        "{mended}{}, {}, {} checked{read}: {verdict}.\n",
         count(report.records, "record"),
         count(report.nodes, "index node"),
         count(report.blobs, "blob")
@@ -299,7 +332,8 @@ mod tests {
 
     #[test]
     fn a_check_tells_what_it_did_and_what_it_found() {
-        let mut report = CheckReport { records: 1, nodes: 2, blobs: 3, bytes: 0, problems: Vec::new() };
+        let mut report =
+            CheckReport { records: 1, nodes: 2, blobs: 3, bytes: 0, repaired: Vec::new(), problems: Vec::new() };
         assert_eq!(show_check(&report), "1 record, 2 index nodes, 3 blobs checked: all is well.\n");
         report.problems.push("pack 7 is torn".into());
         assert!(show_check(&report).ends_with(": 1 problem.\n"));

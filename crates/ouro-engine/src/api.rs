@@ -114,16 +114,38 @@ pub enum Request {
         keep: KeepWish,
     },
     /// Figures since start and of the last commit.
-    Stats,
+    Stats {
+        /// Also what the remote holds: lists it, and walks through all that is live.
+        #[serde(default)]
+        remote: bool,
+    },
+    /// Thins the past to what retention keeps, and lets go what nothing needs any more.
+    Collect(CollectRequest),
     /// Verifies what the remote holds.
     Check {
         /// Reads every byte back.
         read_data: bool,
+        /// Puts back what this device still has of what is missing or damaged.
+        #[serde(default)]
+        repair: bool,
     },
     /// The devices of every box.
     Devices,
     /// Ends the engine after unmounting everything.
     Stop,
+}
+
+/// Collects.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CollectRequest {
+    /// The box; `None` for all.
+    pub name: Option<String>,
+    /// Nothing is written and nothing goes: only what would is told.
+    pub dry_run: bool,
+    /// Least time between marking and deleting, in seconds; `None` for two days.
+    pub grace_seconds: Option<u64>,
+    /// How long every single commit stays, in seconds; `None` for a day. What follows (hours, days, weeks) is as ever.
+    pub keep_all_seconds: Option<u64>,
 }
 
 /// Makes a repository.
@@ -276,6 +298,11 @@ pub enum Response {
     Stats {
         /// One per box.
         boxes: Vec<BoxStats>,
+    },
+    /// What a collection did.
+    Collected {
+        /// One per box.
+        boxes: Vec<CollectedLine>,
     },
     /// What a check found.
     Checked(CheckReport),
@@ -614,6 +641,56 @@ pub struct BoxStats {
     pub checkpoints: u64,
     /// Digest of the committed state, 32 hexadecimal digits: devices that know the same commits have the same.
     pub digest: String,
+    /// Requests a day, if it goes on as since start.
+    pub requests_a_day: u64,
+    /// What the remote holds, if that was asked.
+    pub remote: Option<RemoteStats>,
+}
+
+/// What the remote holds of a box.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct RemoteStats {
+    /// Bytes of all files that are committed, each as often as it has a name.
+    pub logical_bytes: u64,
+    /// Bytes of all packs, node packs and records.
+    pub stored_bytes: u64,
+    /// Of these, what something refers to: the present, and every state of the past that stays.
+    pub live_bytes: u64,
+    /// What `gc` would give back now.
+    pub reclaimable_bytes: u64,
+    /// Packs, node packs and records.
+    pub objects: u64,
+}
+
+/// What a collection of a box did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CollectedLine {
+    /// The box.
+    pub box_name: String,
+    /// What was condemned is gone.
+    pub ended: bool,
+    /// There was nothing to collect.
+    pub nothing: bool,
+    /// Devices that must take note first; `gc` goes on when they have.
+    pub waiting_for: Vec<String>,
+    /// Seconds until it may go on.
+    pub grace_seconds: u64,
+    /// Objects it was about.
+    pub objects: u64,
+    /// Their bytes before.
+    pub stored_bytes: u64,
+    /// Bytes of what is live in them.
+    pub live_bytes: u64,
+    /// Bytes of all files that are committed.
+    pub logical_bytes: u64,
+    /// Bytes that go, less what was copied.
+    pub reclaimed_bytes: u64,
+    /// Objects that go.
+    pub gone: u64,
+    /// States of the past with a tree of their own.
+    pub kept: u64,
+    /// Commits whose state is kept no more.
+    pub thinned: u64,
 }
 
 /// Requests by kind.
@@ -657,6 +734,8 @@ pub struct CheckReport {
     pub blobs: u64,
     /// Bytes read back.
     pub bytes: u64,
+    /// What was wrong and is mended, one line each.
+    pub repaired: Vec<String>,
     /// What is wrong, one line each; empty if all is well.
     pub problems: Vec<String>,
 }

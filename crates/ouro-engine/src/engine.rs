@@ -55,6 +55,8 @@ pub struct Engine {
     /// Rung when what is to be kept may have changed.
     pub(crate) keeping: Arc<Notify>,
     deadline_ms: u64,
+    /// By the steady clock, in nanoseconds.
+    pub(crate) started_ns: u64,
     /// Held for as long as the engine lives.
     _lock: File,
 }
@@ -83,6 +85,7 @@ impl Engine {
             runtime: Arc::new(TokioRuntime::new(handle.clone())),
         };
         let engine = Arc::new(Engine {
+            started_ns: ports.clock.monotonic_ns(),
             options: volume_options(),
             keeping: Arc::default(),
             deadline_ms: number_from_env("OUROBOX_READ_DEADLINE_MS").unwrap_or(DEADLINE_MS),
@@ -143,8 +146,9 @@ impl Engine {
                 self.restore(path.as_deref(), &at, to.as_deref(), name.as_deref())
             }
             Request::Snapshot { message, path, name } => self.snapshot(message, path.as_deref(), name.as_deref()),
-            Request::Stats => Ok(self.stats()),
-            Request::Check { read_data } => self.check(read_data, progress),
+            Request::Stats { remote } => self.stats(remote),
+            Request::Collect(request) => self.collect(&request),
+            Request::Check { read_data, repair } => self.check(read_data, repair, progress),
             Request::Devices => self.devices(),
         }
     }
@@ -162,6 +166,7 @@ impl Engine {
         let sync = Arc::clone(&opened.sync);
         self.handle.block_on(async move {
             sync.begin().await?;
+            sync.look().await?;
             sync.pull().await
         })?;
         if joined.created {

@@ -8,6 +8,7 @@
 pub mod api;
 mod boxes;
 mod check;
+mod collect;
 mod config;
 mod conflicts;
 mod connect;

@@ -19,6 +19,8 @@ use ouro_sync::Cost;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+const DAY_SECONDS: u64 = 86_400;
+
 /// Blobs fetched in one go.
 const BLOBS_AT_ONCE: usize = 256;
 /// Entries asked of a directory at a time.
@@ -80,6 +82,8 @@ impl OpenBox {
             commits: sync.commits,
             checkpoints: sync.checkpoints,
             digest: format!("{:032x}", self.volume.digest().0),
+            requests_a_day: 0,
+            remote: None,
         }
     }
 }
@@ -392,8 +396,17 @@ impl Engine {
         Ok(Response::Freed { bytes, refused })
     }
 
-    pub(crate) fn stats(&self) -> Response {
-        Response::Stats { boxes: self.boxes.lock().iter().map(|b| b.stats()).collect() }
+    pub(crate) fn stats(&self, remote: bool) -> Result<Response, Failure> {
+        let seconds = (self.ports.clock.monotonic_ns().saturating_sub(self.started_ns) / 1_000_000_000).max(1);
+        let mut boxes = Vec::new();
+        for open in self.boxes.lock().clone() {
+            let mut stats = open.stats();
+            let requests = open.sync.repo().store().usage().requests();
+            stats.requests_a_day = requests.saturating_mul(DAY_SECONDS) / seconds;
+            stats.remote = if remote { Some(self.remote_stats(&open)?) } else { None };
+            boxes.push(stats);
+        }
+        Ok(Response::Stats { boxes })
     }
 
     pub(crate) fn devices(&self) -> Result<Response, Failure> {

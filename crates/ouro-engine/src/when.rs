@@ -74,7 +74,10 @@ impl Engine {
                 return self.ask(open, |volume| volume.cut_of(logged.device(), logged.seq()));
             }
         }
-        Err(unknown(open, name))
+        match open.volume.kept_named(&wanted) {
+            Some(kept) => self.ask(open, |volume| volume.cut_of(kept.device, kept.seq)),
+            None => Err(unknown(open, name)),
+        }
     }
 
     /// The next commit of a walk, its record fetched if it is not here.

@@ -1,9 +1,10 @@
 //! The beginning on a fresh device: who writes here, and the newest checkpoint.
 
+use crate::collection::collected_of;
 use crate::{Sync, SyncError};
 use futures::future::try_join_all;
 use ouro_core::digest::Digest;
-use ouro_core::id::DeviceNo;
+use ouro_core::id::{DeviceNo, Seq};
 use ouro_local::volume::{Announced, Head, Volume};
 use ouro_repo::{Announcement, Repository};
 use std::collections::BTreeMap;
@@ -36,16 +37,51 @@ impl Sync {
         let hints = self.repo.hints().await?;
         let reach = |a: &Announcement| a.covers.iter().map(|(_, seq)| seq.0).sum::<u64>();
         let newest = hints.into_iter().filter_map(|hint| hint.checkpoint).max_by_key(reach);
-        let Some(announcement) = newest else { return Ok(()) };
-        let covers = self.covered_heads(&announcement).await?;
-        let checkpoint = Announced { root: announcement.root, covers, digest: Digest(announcement.digest) };
-        self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await
+        let collection = self.repo.collections().await?.into_values().next_back();
+        let checkpoint = match (&collection, newest) {
+            // What lies below a collection's checkpoint may be gone.
+            (Some(collection), newest) => {
+                let own = collected_of(collection).checkpoint;
+                let reaches = |a: &Announcement| {
+                    own.covers.iter().all(|(device, head)| a.covers.iter().any(|c| c.0 == *device && c.1 >= head.seq))
+                };
+                match newest.filter(reaches) {
+                    Some(newer) => self.checkpoint_of(&newer, &own.covers).await?,
+                    None => own,
+                }
+            }
+            (None, Some(newest)) => self.checkpoint_of(&newest, &BTreeMap::new()).await?,
+            (None, None) => return Ok(()),
+        };
+        self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await?;
+        match collection.filter(|collection| collection.ends.is_some()) {
+            Some(ended) => {
+                self.repo.know_collection(ended.clone());
+                self.note(&ended).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn checkpoint_of(
+        self: &Arc<Self>,
+        announcement: &Announcement,
+        known: &BTreeMap<DeviceNo, Head>,
+    ) -> Result<Announced, SyncError> {
+        let covers = self.covered_heads(announcement, known).await?;
+        Ok(Announced { root: announcement.root, covers, digest: Digest(announcement.digest) })
     }
 
     /// The hashes and times of the commits that a checkpoint covers: read from their records, all at once.
-    async fn covered_heads(self: &Arc<Self>, a: &Announcement) -> Result<BTreeMap<DeviceNo, Head>, SyncError> {
+    async fn covered_heads(
+        self: &Arc<Self>,
+        a: &Announcement,
+        known: &BTreeMap<DeviceNo, Head>,
+    ) -> Result<BTreeMap<DeviceNo, Head>, SyncError> {
         let mut reads = Vec::with_capacity(a.covers.len());
-        for (device, seq) in a.covers.iter().copied() {
+        // The record of a commit that a collection's checkpoint ends with may be gone.
+        let is_known = |(device, seq): &(DeviceNo, Seq)| known.get(device).is_some_and(|head| head.seq == *seq);
+        for (device, seq) in a.covers.iter().copied().filter(|covered| !is_known(covered)) {
             let repo = self.repo.clone();
             reads.push(async move {
                 let id = repo.device_id(device)?;
@@ -53,6 +89,10 @@ impl Sync {
                 Ok::<_, SyncError>((device, Head { seq, hash, hlc: record.hlc }))
             });
         }
-        Ok(try_join_all(reads).await?.into_iter().collect())
+        let mut heads: BTreeMap<DeviceNo, Head> = try_join_all(reads).await?.into_iter().collect();
+        let covers: BTreeMap<DeviceNo, Seq> = a.covers.iter().copied().collect();
+        heads
+            .extend(known.iter().filter(|(device, head)| covers.get(device) == Some(&head.seq)).map(|(d, h)| (*d, *h)));
+        Ok(heads)
     }
 }

@@ -119,7 +119,7 @@ impl Sync {
             device: self.device,
             seq: own,
             checkpoint: Some(announcement(announced)),
-            acknowledged: 0,
+            acknowledged: self.acknowledged(),
             written_ms: (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64,
             rules: RULES,
         };

@@ -46,6 +46,24 @@ pub enum SyncError {
         /// Its commit.
         seq: u64,
     },
+    /// A list does not show a collection that took place.
+    #[error("the storage's list does not show the newest collection yet: try again later")]
+    CollectionHidden,
+    /// This device cannot take note of a collection yet.
+    #[error("this device is still busy with an import or with commits on their way: try again when it is done")]
+    CollectionBusy,
+    /// What branches are made on would go.
+    #[error("{} in this repository: nothing is collected until they are merged and their devices removed (`ourobox devices remove`)", .names.join(", "))]
+    Branches {
+        /// Who writes them.
+        names: Vec<String>,
+    },
+    /// Something that is needed lies in an object that is not there.
+    #[error("{name} is needed and is not there: nothing was collected; run `ourobox check --repair`")]
+    ObjectLost {
+        /// The object.
+        name: String,
+    },
     /// A tree was written and its root has no place.
     #[error("a checkpoint was written without a place for its root")]
     RootLost,
@@ -67,7 +85,7 @@ impl SyncError {
             SyncError::Repo(error) => error.is_retryable(),
             SyncError::Local(error) => error.is_full(),
             SyncError::Volume(error) => !matches!(error, VolumeError::ReadOnly { .. }),
-            SyncError::Stopped => true,
+            SyncError::Stopped | SyncError::CollectionHidden | SyncError::CollectionBusy => true,
             _ => false,
         }
     }

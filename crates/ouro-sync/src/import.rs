@@ -3,6 +3,7 @@
 //!
 //! The principal type is [`Import`]. Who walks the tree is the caller; here nothing is known of the disk.
 
+use crate::collection::LOOK_BEFORE_PUT_MS;
 use crate::{Sync, SyncError};
 use ouro_core::birth::{Birth, Born, Cradle};
 use ouro_core::content::{BlobRef, Content, Locator};
@@ -161,6 +162,7 @@ impl Import {
         batch: Vec<Incoming>,
         progress: &(dyn Fn(u64) + Send + std::marker::Sync),
     ) -> Result<Vec<(Ordinal, LeftOut)>, SyncError> {
+        self.sync.look_if_due(LOOK_BEFORE_PUT_MS).await?;
         let mut batch = batch;
         let mut contents = self.store(&mut batch, progress).await?;
         let mut left_out = Vec::new();

@@ -12,6 +12,7 @@
 
 mod bootstrap;
 mod checkpoint;
+mod collection;
 mod content;
 mod error;
 mod fetch;
@@ -27,6 +28,7 @@ mod snapshot;
 mod status;
 
 pub use bootstrap::learn_devices;
+pub use collection::{CollectOptions, EXPIRY_MS, GRACE_MS, Report, Stage};
 pub use error::SyncError;
 pub use import::{Import, Incoming, Inflow, LeftOut, Ordinal};
 pub use snapshot::{Taken, Turn};
@@ -69,6 +71,10 @@ pub struct Sync {
     neighbours: neighbours::Neighbours,
     /// Imports under way.
     imports: AtomicU64,
+    /// When this process looked for collections last: by the steady clock and by the wall's, in nanoseconds.
+    looked: Mutex<Option<(u64, i64)>>,
+    /// The collection that this device's hint says was acknowledged, as far as this process knows.
+    hinted: Mutex<u64>,
 }
 
 impl Sync {
@@ -93,6 +99,8 @@ impl Sync {
             upper_index: tokio::sync::Mutex::default(),
             neighbours: neighbours::Neighbours::default(),
             imports: AtomicU64::new(0),
+            looked: Mutex::default(),
+            hinted: Mutex::default(),
         });
         let weak = Arc::downgrade(&sync);
         sync.volume.on_pending(Box::new(move || {

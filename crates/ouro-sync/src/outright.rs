@@ -32,7 +32,7 @@ impl Sync {
             hlc,
             message: String::new(),
             digest: self.volume.digest().0,
-            acknowledged: 0,
+            acknowledged: self.acknowledged(),
             body: checkpoint.as_ref().map_or(Body::Delta(delta), |made| Body::Checkpoint(announcement(made))),
         };
         self.blocking(move |sync| {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, RecordHash, Seq};
-use ouro_local::volume::{Announced, Commit, Head};
+use ouro_local::volume::{Announced, Commit, Head, VolumeError};
 use ouro_repo::{Announcement, Body, Record};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -223,6 +223,11 @@ impl Sync {
         Ok(Commit { device, seq, hash, hlc, parents, message, delta, checkpoint })
     }
 
+    fn was_collected(&self, device: DeviceNo, seq: Seq) -> bool {
+        let collected = self.volume.collected();
+        collected.is_some_and(|c| c.checkpoint.covers.get(&device).is_some_and(|head| head.seq >= seq))
+    }
+
     /// Brings an old record into the journal, and some of those before it: who asks for one usually walks back.
     ///
     /// # Errors
@@ -242,6 +247,9 @@ impl Sync {
         for (at, read) in join_all(reads).await.into_iter().enumerate() {
             match read {
                 Ok(Some(read)) => self.volume.remember(&read.commit),
+                Ok(None) if at == 0 && self.was_collected(device, seq) => {
+                    return Err(VolumeError::Thinned { device, seq }.into());
+                }
                 Ok(None) if at == 0 => return Err(SyncError::NodeLost),
                 Err(error) if at == 0 => return Err(error),
                 // It is asked for again when it is needed.

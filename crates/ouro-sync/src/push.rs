@@ -1,5 +1,6 @@
 //! Pushing: from the overlay to a commit that is durable on the remote.
 
+use crate::collection::LOOK_BEFORE_PUT_MS;
 use crate::content::Stored;
 use crate::status::Cost;
 use crate::{Sync, SyncError};
@@ -27,6 +28,9 @@ impl Sync {
     /// # Errors
     /// [`SyncError::Repo`] with `ClonedDevice` if another machine writes as this device; else anything the remote or the disk says.
     pub async fn push(self: &Arc<Self>) -> Result<bool, SyncError> {
+        if self.looked.lock().is_some() {
+            self.look_if_due(LOOK_BEFORE_PUT_MS).await?;
+        }
         let _turn = self.turn.lock().await;
         self.finish_outright().await?;
         let Some(sealed) = self.with_all(|sync| sync.volume.seal()).await? else { return Ok(false) };
@@ -114,7 +118,7 @@ impl Sync {
             hlc: sealed.version.hlc,
             message: sealed.message.clone(),
             digest: sealed.digest.0,
-            acknowledged: 0,
+            acknowledged: self.acknowledged(),
             body,
         };
         self.blocking(move |sync| {

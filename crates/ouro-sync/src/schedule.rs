@@ -1,5 +1,6 @@
 //! When things happen: pushing soon after a change, pulling often while somebody writes, backing off when the remote is away.
 
+use crate::collection::{LOOK_BEFORE_PUT_MS, LOOK_MS};
 use crate::{Sync, SyncError};
 use futures::FutureExt;
 use futures::future::{Either, select};
@@ -61,7 +62,10 @@ impl Sync {
                     break;
                 }
                 self.settle_down().await;
-                let mut outcome = self.push().await.map(|_| ());
+                let mut outcome = self.look_if_due(LOOK_BEFORE_PUT_MS).await;
+                if outcome.is_ok() {
+                    outcome = self.push().await.map(|_| ());
+                }
                 if outcome.is_ok() && self.checkpoint_due() {
                     outcome = self.checkpoint().await;
                 }
@@ -136,7 +140,8 @@ impl Sync {
         } else if round.is_multiple_of(DEVICES_EVERY) {
             crate::learn_devices(&self.repo, &self.volume).await?;
         }
-        let taken = self.pull().await?;
+        let mut taken = if self.look_due(LOOK_MS) { self.look().await? } else { 0 };
+        taken += self.pull().await?;
         if round == 0 || !self.index_complete() {
             if std::env::var_os(NO_INDEX_FETCH).is_none() {
                 self.fetch_index().await?;

@@ -1,0 +1,240 @@
+//! Taking note of a collection, as every device does: from then on nothing condemned is referred to by anything new.
+
+use super::{cut_of, holds};
+use crate::checkpoint::announcement;
+use crate::{Sync, SyncError};
+use ouro_core::content::{BlobRef, Locator, ObjectId};
+use ouro_core::digest::Digest;
+use ouro_core::id::{DeviceNo, NodeId, PackId, Seq};
+use ouro_core::tree::Node;
+use ouro_local::volume::{Announced, Collected, Cut, KeptState};
+use ouro_repo::{Collection, Gone, Hint, Places, RULES};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Commits that are published before an acknowledgement; what is changed after them was made in sight of everything that was marked.
+const FLUSHES_MAX: usize = 8;
+/// A device looks for collections so often …
+pub(crate) const LOOK_MS: u64 = 60_000;
+/// … and before it publishes anything if it did not for so long.
+pub(crate) const LOOK_BEFORE_PUT_MS: u64 = 24 * 3_600_000;
+
+impl Sync {
+    /// The newest collection that this device has acknowledged; 0 if none.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.volume.collected().map_or(0, |collected| collected.number)
+    }
+
+    /// Whether the last look for collections is longer ago than this, by either clock: one stands still while the machine sleeps.
+    pub(crate) fn look_due(&self, after_ms: u64) -> bool {
+        let Some((monotonic_ns, wall_ns)) = *self.looked.lock() else { return true };
+        let clock = &self.ports.clock;
+        let since = clock.monotonic_ns().saturating_sub(monotonic_ns).max(clock.wall_ns().abs_diff(wall_ns));
+        since / 1_000_000 >= after_ms
+    }
+
+    /// Looks for a collection, brings this device up to date and acknowledges it. Returns how many commits of others came in.
+    ///
+    /// # Errors
+    /// What the remote or the disk says; then nothing is acknowledged, and the next look goes on.
+    pub async fn look(self: &Arc<Self>) -> Result<usize, SyncError> {
+        let mut taken = 0;
+        let newest = match self.repo.collections().await {
+            Ok(collections) => collections.into_values().next_back(),
+            // Work goes on; but what cannot be read is not acknowledged, so nothing goes because of it.
+            Err(error) if error.is_corrupt() => {
+                tracing::warn!(%error, "a collection cannot be read");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(newest) = newest {
+            self.repo.know_collection(newest.clone());
+            taken += self.pull().await?;
+            if self.catch_up(&newest).await? {
+                taken += self.pull().await?;
+            }
+            let _turn = self.turn.lock().await;
+            self.acknowledge(&newest).await?;
+        }
+        *self.looked.lock() = Some((self.ports.clock.monotonic_ns(), self.ports.clock.wall_ns()));
+        Ok(taken)
+    }
+
+    /// Looks, if the last time is longer ago than this.
+    pub(crate) async fn look_if_due(self: &Arc<Self>, after_ms: u64) -> Result<(), SyncError> {
+        if self.look_due(after_ms) { Box::pin(self.look()).await.map(drop) } else { Ok(()) }
+    }
+
+    /// The silence of a log below a collection's checkpoint is no news: its records may be gone. Who is there begins anew on the checkpoint.
+    async fn catch_up(self: &Arc<Self>, newest: &Collection) -> Result<bool, SyncError> {
+        let heads = self.volume.heads();
+        let covers = cut_of(&newest.checkpoint);
+        if heads.is_empty() || holds(&heads, &covers) {
+            return Ok(false);
+        }
+        let _turn = self.turn.lock().await;
+        let checkpoint = Announced { root: newest.checkpoint.root, covers, digest: Digest(newest.digest) };
+        self.with_all(move |sync| sync.volume.rejoin(&checkpoint)).await.map(|()| true)
+    }
+
+    /// Takes note of a collection. The caller has the turn.
+    ///
+    /// Known to hold when it is noted: this device knows every commit that was known when it was marked, so nothing that it shows is dead;
+    /// and everything it did before is published, so the second mark finds what that refers to.
+    async fn acknowledge(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
+        if self.acknowledged() >= newest.number.0 {
+            return if *self.hinted.lock() < newest.number.0 { self.hint_acknowledged().await } else { Ok(()) };
+        }
+        if newest.ends.is_some_and(|number| number.0 == self.acknowledged()) {
+            return self.note(newest).await;
+        }
+        let missed = newest.ends.is_some() || newest.expired.contains(&self.volume.device());
+        self.forget_places(newest, missed).await?;
+        let heads = self.volume.heads();
+        let behind = |(device, seq): &(DeviceNo, Seq)| heads.get(device).is_none_or(|h| h.seq < *seq);
+        if self.imports.load(Ordering::Relaxed) > 0 || newest.marked.iter().any(behind) {
+            // What an import has stored is in no record yet; and who lacks commits may show what is dead. The next look comes soon.
+            return Ok(());
+        }
+        if missed {
+            self.renew_sealed().await?;
+        }
+        self.finish_outright().await?;
+        for _ in 0..FLUSHES_MAX {
+            match self.with_all(|sync| sync.volume.seal()).await? {
+                Some(sealed) => self.push_sealed(&sealed).await?,
+                None => break,
+            }
+        }
+        self.keep_own(newest).await?;
+        self.stand_above(newest).await?;
+        self.drop_stale_nodes(newest, missed).await?;
+        self.note(newest).await
+    }
+
+    pub(crate) async fn note(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
+        let collected = collected_of(newest);
+        self.blocking(move |sync| sync.volume.note_collection(collected)).await??;
+        self.hint_acknowledged().await
+    }
+
+    /// What only this device refers to, its trash above all, no other can know to be live: it is brought into the cache, which keeps it.
+    async fn keep_own(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
+        let own = self.with_all(|sync| sync.volume.staying_references()).await?;
+        let goes = |blob: &BlobRef| blob.at.is_some_and(|at| newest.condemns(at.object));
+        self.fetch_blobs(own.into_iter().filter(goes).collect()).await
+    }
+
+    /// Says in the hint what is acknowledged: this device may have nothing to commit for days.
+    async fn hint_acknowledged(self: &Arc<Self>) -> Result<(), SyncError> {
+        let own = self.volume.heads().get(&self.volume.device()).map_or(Seq(0), |head| head.seq);
+        let written = self.repo.hint(self.device).await?.and_then(|hint| hint.checkpoint);
+        let collected = || self.volume.collected().map(|collected| announcement(&collected.checkpoint));
+        let checkpoint = written.or_else(collected);
+        let acknowledged = self.acknowledged();
+        let written_ms = (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64;
+        let hint = Hint { device: self.device, seq: own, checkpoint, acknowledged, written_ms, rules: RULES };
+        self.repo.write_hint(&hint).await?;
+        *self.hinted.lock() = acknowledged;
+        Ok(())
+    }
+
+    /// Chunks in condemned objects are stored again if they come again. Who missed a collection knows nothing for certain.
+    async fn forget_places(self: &Arc<Self>, newest: &Collection, all: bool) -> Result<(), SyncError> {
+        let condemned: Vec<ObjectId> = newest.condemned.iter().filter_map(object_of).collect();
+        let covers = newest.checkpoint.covers.clone();
+        self.blocking(move |sync| {
+            let locations = sync.volume.locations();
+            if all {
+                return locations.forget_all();
+            }
+            locations.forget_objects(&condemned)?;
+            covers.iter().try_for_each(|covered| locations.forget_records(covered.device, covered.seq))
+        })
+        .await?
+        .map_err(SyncError::from)
+    }
+
+    /// A record that was fixed before a collection which this device missed may refer to what is gone. If it never got to the remote it
+    /// is made anew, from what this device has.
+    async fn renew_sealed(self: &Arc<Self>) -> Result<(), SyncError> {
+        let Some(sealed) = self.volume.sealed().filter(|sealed| sealed.record.is_some()) else { return Ok(()) };
+        if self.repo.read_record_bytes(self.device, sealed.version.seq).await?.is_none() {
+            self.blocking(|sync| sync.volume.unfix_record()).await??;
+        }
+        Ok(())
+    }
+
+    /// The trees of earlier checkpoints go: this device stands on one that stays.
+    async fn stand_above(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
+        let covers = cut_of(&newest.checkpoint);
+        let stands = self.volume.standing().map_or_else(Cut::new, |standing| standing.covers);
+        if !holds(&covers, &stands) {
+            return Ok(());
+        }
+        let checkpoint = Announced { root: newest.checkpoint.root, covers, digest: Digest(newest.digest) };
+        self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await
+    }
+
+    /// Nodes kept here that name something condemned which nobody moved were of trees that went. If such a node comes to live again, the
+    /// remote's has other places in it.
+    async fn drop_stale_nodes(self: &Arc<Self>, newest: &Collection, all: bool) -> Result<(), SyncError> {
+        let mut tables: BTreeMap<PackId, Arc<Places>> = BTreeMap::new();
+        for table in &newest.moved {
+            let found = self.repo.table(table.id).await?;
+            tables.extend(found.map(|places| (table.id, places)));
+        }
+        let newest = newest.clone();
+        self.blocking(move |sync| {
+            let gone: BTreeSet<ObjectId> = newest.condemned.iter().filter_map(object_of).collect();
+            let dangling = |id: &[u8; 32], at: Option<Locator>| {
+                let Some(object) = at.map(|at| at.object) else { return false };
+                let condemned = match object {
+                    ObjectId::Record(..) => newest.condemns(object),
+                    _ => gone.contains(&object),
+                };
+                condemned && !newest.tables_of(object).any(|t| tables.get(&t).is_some_and(|t| t.contains_key(id)))
+            };
+            let stale = |_: &NodeId, bytes: &[u8]| {
+                if all {
+                    return true;
+                }
+                let Ok(node) = Node::decode(bytes) else { return true };
+                let mut stale = node.children().iter().any(|child| dangling(&child.id.0, child.at));
+                node.blobs(&mut |blob| stale |= dangling(&blob.id.0, blob.at));
+                stale
+            };
+            sync.volume.nodes().remove_if(&stale)
+        })
+        .await??;
+        self.index_complete.store(false, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// The whole object that goes; `None` for a stretch of a log.
+pub(super) fn object_of(gone: &Gone) -> Option<ObjectId> {
+    match gone {
+        Gone::Pack(id) => Some(ObjectId::Pack(*id)),
+        Gone::Nodes(id) => Some(ObjectId::Nodes(*id)),
+        Gone::Log { .. } => None,
+    }
+}
+
+pub(crate) fn collected_of(collection: &Collection) -> Collected {
+    let kept = collection.kept.iter().map(|kept| KeptState {
+        device: kept.commit.device,
+        seq: kept.commit.seq,
+        message: kept.message.clone(),
+        root: kept.pin.root,
+        cut: cut_of(&kept.pin),
+    });
+    let checkpoint = Announced {
+        root: collection.checkpoint.root,
+        covers: cut_of(&collection.checkpoint),
+        digest: Digest(collection.digest),
+    };
+    Collected { number: collection.number.0, checkpoint, kept: kept.collect() }
+}

@@ -1,0 +1,244 @@
+//! Several devices: who is away, who comes back, and two who collect at once.
+
+use crate::device::{DAY_MS, HOUR_MS, NOTHING_KEPT, World, noise};
+use ouro_core::id::DeviceNo;
+use ouro_core::retention::Retention;
+use ouro_sync::{CollectOptions, GRACE_MS, Stage};
+
+fn immediate() -> CollectOptions {
+    CollectOptions { retention: NOTHING_KEPT, grace_ms: 0, dry_run: false }
+}
+
+#[test]
+fn nothing_goes_before_every_device_has_acknowledged() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    for n in 0..5 {
+        ada.write("f", &noise(n, 80_000));
+        ada.push();
+    }
+    bob.pull();
+    let there = world.names("packs/");
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(vec![DeviceNo(2)]));
+    assert!(there.iter().all(|name| world.names("packs/").contains(name)), "packs went too early");
+    bob.look();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+    assert!(world.names("packs/").len() < there.len());
+    bob.empty_cache();
+    assert_eq!(bob.files(), ada.files());
+}
+
+#[test]
+fn whoever_runs_it_next_finishes_a_collection() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    for n in 0..5 {
+        ada.write("f", &noise(n, 50_000));
+        ada.push();
+    }
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    assert_eq!(bob.collect(NOTHING_KEPT).stage, Stage::Ended);
+    ada.pull();
+    ada.empty_cache();
+    bob.empty_cache();
+    assert_eq!(bob.files(), ada.files());
+}
+
+#[test]
+fn what_comes_to_be_referred_to_before_the_acknowledgement_is_released() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let content = noise(1, 100_000);
+    ada.write("f", &content);
+    ada.push();
+    bob.pull();
+    ada.remove("f");
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    // Bob has not looked yet: he stores the same bytes again, and refers to where they lie.
+    bob.write("again", &content);
+    bob.push();
+    bob.look();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+    for device in [&ada, &bob] {
+        device.pull();
+        device.empty_cache();
+        assert!(device.files()["again"] == content);
+    }
+    // And after it he does not.
+    bob.write("once more", &noise(2, 90_000));
+    bob.push();
+    bob.remove("once more");
+    bob.push();
+    ada.pull();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    bob.write("third", &noise(2, 90_000));
+    bob.push();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+    assert!(world.join().files()["third"] == noise(2, 90_000));
+}
+
+#[test]
+fn the_time_of_grace_is_the_storages_and_begins_with_the_collection() {
+    let mut world = World::new();
+    let ada = world.join();
+    for n in 0..3 {
+        ada.write("f", &noise(n, 50_000));
+        ada.push();
+    }
+    let options = CollectOptions { retention: NOTHING_KEPT, ..CollectOptions::default() };
+    assert!(matches!(ada.try_collect(options).unwrap().stage, Stage::Grace(left) if left > GRACE_MS - HOUR_MS));
+    world.pass(GRACE_MS - HOUR_MS);
+    assert!(matches!(ada.try_collect(options).unwrap().stage, Stage::Grace(_)));
+    world.pass(2 * HOUR_MS);
+    assert_eq!(ada.try_collect(options).unwrap().stage, Stage::Ended);
+}
+
+#[test]
+fn without_the_storages_time_everybody_acknowledges_twice() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join_telling_time(false), world.join_telling_time(false));
+    for n in 0..3 {
+        ada.write("f", &noise(n, 50_000));
+        ada.push();
+    }
+    let options = CollectOptions { retention: NOTHING_KEPT, ..CollectOptions::default() };
+    for _ in 0..2 {
+        assert_eq!(ada.try_collect(options).unwrap().stage, Stage::Waiting(vec![DeviceNo(2)]));
+        bob.look();
+    }
+    assert_eq!(ada.try_collect(options).unwrap().stage, Stage::Ended);
+    bob.empty_cache();
+    assert_eq!(bob.files(), ada.files());
+}
+
+#[test]
+fn a_device_comes_back_after_ninety_days_with_work_that_it_never_published() {
+    let mut world = World::new();
+    let (ada, mut bob) = (world.join(), world.join());
+    let content = noise(1, 100_000);
+    ada.write("theirs", &content);
+    ada.write("both", b"of the beginning");
+    ada.push();
+    bob.pull();
+    // Bob seals a commit that refers to what is there, and its bytes are fixed; then he is away.
+    bob.write("copy", &content);
+    bob.write("both", b"by bob, who was away for a long time and whose words are not to be lost");
+    bob.place.faults().set_unreachable(true);
+    let sealed = bob.run(|sync| async move { sync.push().await });
+    assert!(sealed.is_err());
+    bob.write("later", &noise(5, 30_000));
+    ada.remove("theirs");
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    world.pass(90 * DAY_MS);
+    for n in 0..5 {
+        ada.write("more", &noise(10 + n, 60_000));
+        ada.push();
+    }
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended, "nobody waits for ninety days");
+    world.pass(HOUR_MS);
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended, "and what came since goes as well");
+    bob.restart();
+    bob.place.faults().set_unreachable(false);
+    bob.look();
+    bob.push();
+    ada.pull();
+    let expected = bob.files();
+    for name in ["copy", "later", "more"] {
+        assert!(expected.contains_key(name), "{name} is lost: {:?}", expected.keys());
+    }
+    assert!(expected["copy"] == content);
+    assert!(expected.values().any(|bytes| bytes.starts_with(b"by bob")));
+    ada.empty_cache();
+    assert_eq!(ada.files(), expected);
+    assert_eq!(world.join().files(), expected);
+}
+
+#[test]
+fn of_two_collections_begun_at_once_one_stands_and_nothing_is_lost() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    for n in 0..5 {
+        ada.write("f", &noise(n, 50_000));
+        ada.push();
+        bob.write("g", &noise(100 + n, 3_000));
+        bob.push();
+    }
+    ada.pull();
+    bob.pull();
+    // Bob's list does not show what Ada publishes, as a stale one would not.
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    let void = world.names("moved/");
+    let of_ada: Vec<_> = world.remote.snapshot().into_iter().filter(|(name, _)| name.starts_with("gc/")).collect();
+    for (name, _) in &of_ada {
+        futures::executor::block_on(ouro_remote::Store::delete(world.remote.as_ref(), name)).unwrap();
+    }
+    assert!(matches!(bob.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    for (name, bytes) in of_ada {
+        futures::executor::block_on(ouro_remote::Store::overwrite(world.remote.as_ref(), &name, bytes)).unwrap();
+    }
+    assert_eq!(world.names("gc/").len(), 2);
+    let stages = [ada.collect(NOTHING_KEPT).stage, bob.collect(NOTHING_KEPT).stage];
+    assert!(stages.contains(&Stage::Ended), "{stages:?}");
+    ada.pull();
+    for device in [&ada, &bob] {
+        device.empty_cache();
+        assert_eq!(device.files().len(), 2);
+    }
+    assert_eq!(ada.files(), world.join().files());
+    // What the one that did not stand left behind goes with the next.
+    ada.write("f", &noise(77, 50_000));
+    ada.push();
+    bob.look();
+    for _ in 0..2 {
+        ada.collect(NOTHING_KEPT);
+        bob.look();
+    }
+    assert!(void.iter().all(|name| !world.names("moved/").contains(name)), "{void:?}");
+    assert_eq!(ada.files(), world.join().files());
+}
+
+#[test]
+fn a_snapshot_that_is_read_while_a_collection_runs_is_read_to_its_end_or_said_to_be_thinned() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    for n in 0..6 {
+        ada.write("f", &noise(n, 40_000));
+        ada.push();
+        world.pass(HOUR_MS);
+    }
+    bob.pull();
+    let whole = bob.files_at(1, 3).unwrap();
+    let few = Retention { all_ms: 2 * HOUR_MS, ..NOTHING_KEPT };
+    let options = CollectOptions { retention: few, ..immediate() };
+    assert!(matches!(ada.try_collect(options).unwrap().stage, Stage::Waiting(_)));
+    bob.empty_cache();
+    assert_eq!(bob.files_at(1, 3).unwrap(), whole, "nothing went yet");
+    bob.look();
+    assert_eq!(ada.try_collect(options).unwrap().stage, Stage::Ended);
+    bob.empty_cache();
+    let thinned = bob.files_at(1, 3).unwrap_err();
+    assert!(thinned.to_string().contains("thinned out"), "{thinned}");
+    assert_eq!(bob.files(), ada.files());
+}
+
+#[test]
+fn a_fresh_device_joins_between_the_two_halves() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    for n in 0..4 {
+        ada.write("f", &noise(n, 50_000));
+        ada.push();
+    }
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    let carol = world.join();
+    carol.write("g", &noise(0, 50_000));
+    carol.push();
+    bob.look();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+    ada.pull();
+    ada.empty_cache();
+    assert!(ada.files()["g"] == noise(0, 50_000));
+}
