@@ -124,6 +124,7 @@ impl History {
         self.devices.push(Device::new(77, "Eve", store, config, 0));
         self.fresh.push(Fresh::default());
         self.pushing.push(Vec::new());
+        self.importing.push(Vec::new());
         let at = self.devices.len() - 1;
         self.devices[at].boot(&self.world);
         for work in [Work::Register, Work::Begin, Work::LearnDevices, Work::Pull, Work::FetchIndex] {

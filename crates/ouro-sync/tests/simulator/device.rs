@@ -1,5 +1,6 @@
 //! A device: what lasts when its process ends, and the process.
 
+use crate::import::Arrival;
 use bytes::Bytes;
 use ouro_core::id::{DeviceId, DeviceNo, FileId};
 use ouro_core::state::Place;
@@ -25,6 +26,8 @@ pub(crate) enum Work {
     Push,
     Checkpoint,
     FetchIndex,
+    /// Takes in the [`Arrival`] that stands ready.
+    Import,
     /// Waits until everything is on the remote, while the sync runs by itself.
     Synced,
 }
@@ -54,6 +57,8 @@ pub(crate) struct Process {
     pub(crate) begun: bool,
     /// Whether the sync runs by itself.
     pub(crate) runs: bool,
+    /// What the next import takes in.
+    pub(crate) arrival: Arc<Mutex<Option<Arrival>>>,
     /// Files held open, with the place where they stood.
     pub(crate) open: Vec<(FileId, Place)>,
 }
@@ -164,6 +169,7 @@ impl Device {
             busy: Arc::default(),
             begun: false,
             runs: false,
+            arrival: Arc::default(),
             open: vec![],
         });
     }
@@ -215,6 +221,7 @@ impl Device {
     /// The work as a future.
     pub(crate) fn doing(&self, work: Work) -> ouro_core::port::BoxFuture<'static, Outcome> {
         let (sync, info) = (Arc::clone(&self.process().sync), self.info.clone());
+        let arrival = Arc::clone(&self.process().arrival);
         Box::pin(async move {
             match work {
                 Work::Register => sync.repo().register_device(&info).await.map(|()| 0).map_err(Into::into),
@@ -224,6 +231,13 @@ impl Device {
                 Work::Push => sync.push().await.map(usize::from),
                 Work::Checkpoint => sync.checkpoint().await.map(|()| 1),
                 Work::FetchIndex => sync.fetch_index().await.map(|()| 0),
+                Work::Import => {
+                    let arrival = arrival.lock().take();
+                    match arrival {
+                        Some(arrival) => arrival.take_in(sync).await,
+                        None => Ok(0),
+                    }
+                }
                 Work::Synced => sync.synced().await.map(|()| 0),
             }
         })

@@ -55,7 +55,7 @@ pub(crate) struct History {
     pub(crate) truth: Truth,
     pub(crate) devices: Vec<Device>,
     pub(crate) contents: Contents,
-    written: u64,
+    pub(crate) written: u64,
     gone_away: bool,
     pub(crate) crashed: bool,
     /// By device: operations left to do.
@@ -64,6 +64,8 @@ pub(crate) struct History {
     pub(crate) fresh: Vec<Fresh>,
     /// By device: contents that a push under way will make safe.
     pub(crate) pushing: Vec<Vec<Vec<u8>>>,
+    /// By device: contents of an import under way.
+    pub(crate) importing: Vec<Vec<Vec<u8>>>,
     story: Story,
 }
 
@@ -144,6 +146,7 @@ impl History {
             left: vec![manner.operations; count],
             fresh: vec![Fresh::default(); count],
             pushing: vec![Vec::new(); count],
+            importing: vec![Vec::new(); count],
             story,
         }
     }
@@ -330,6 +333,7 @@ impl History {
         let begun = device.process().begun;
         let work = match self.chance.below(100) {
             _ if !device.registered => Work::Register,
+            0..4 if begun => Work::Import,
             _ if device.process().runs => Work::Synced,
             0..45 => Work::Push,
             45..52 => Work::Checkpoint,
@@ -339,6 +343,10 @@ impl History {
             _ => Work::Pull,
         };
         let idle = device.process().volume.sealed().is_none();
+        if work == Work::Import && !self.is_importing(at) {
+            self.arrive(at);
+        }
+        let device = &self.devices[at];
         if device.begin(&self.world, work) {
             if work == Work::Synced {
                 self.pushing[at] = self.fresh[at].written.clone();
@@ -380,6 +388,7 @@ impl History {
         let fresh = std::mem::take(&mut self.fresh[at]);
         self.contents.excuse(fresh.touched.into_iter().map(|(content, _)| content));
         self.pushing[at].clear();
+        self.importing[at].clear();
     }
 
     /// What was flushed is all there after a power cut, to the byte.
@@ -392,6 +401,7 @@ impl History {
         self.tell(at, "flushes, loses power, boots");
         self.crashed = true;
         self.pushing[at].clear();
+        self.importing[at].clear();
         self.devices[at].crash(&self.world, End::PowerCut, &mut self.chance);
         self.boot(at);
         let after = self.seen_offline(at).expect("the nodes are still here");
@@ -438,6 +448,7 @@ impl History {
                         self.fresh[at].written.retain(|content| !safe.contains(content));
                         self.contents.keep(safe);
                     }
+                    Work::Import => self.arrived(at, count),
                     _ => {}
                 }
             }

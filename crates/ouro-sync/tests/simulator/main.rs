@@ -7,6 +7,7 @@ mod check;
 mod contents;
 mod device;
 mod history;
+mod import;
 mod manner;
 mod operate;
 mod regressions;

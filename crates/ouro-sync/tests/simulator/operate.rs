@@ -10,8 +10,8 @@ use ouro_local::ledger::Ledger;
 use ouro_local::volume::{Volume, VolumeError};
 use ouro_testkit::sim::Chance;
 
-const NAMES: [&str; 8] = ["a", "b", "c", "d", "notes.txt", "pic.jpg", "main.rs", "data.db"];
-const PARTS: [&str; 4] = ["docs", "src", "old", "x"];
+pub(crate) const NAMES: [&str; 8] = ["a", "b", "c", "d", "notes.txt", "pic.jpg", "main.rs", "data.db"];
+pub(crate) const PARTS: [&str; 4] = ["docs", "src", "old", "x"];
 
 /// One operation on one device.
 pub(crate) struct Operation<'a> {
