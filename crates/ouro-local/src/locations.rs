@@ -218,7 +218,11 @@ impl Locations {
     /// # Errors
     /// What SQLite says; then all stays.
     pub fn forget_all(&self) -> Result<(), LocalError> {
-        self.database.run(|db| db.execute_batch("BEGIN; DELETE FROM location; DELETE FROM object; COMMIT"))
+        let mut memory = self.memory.write();
+        let all = "BEGIN; DELETE FROM location; DELETE FROM recent; DELETE FROM object; COMMIT";
+        self.database.run(|db| db.execute_batch(all))?;
+        memory.recent.clear();
+        Ok(())
     }
 
     /// Forgets all that lies in one object.
