@@ -39,17 +39,21 @@ def whole_index(device):
 
 
 def year_ago(device, source, count, report):
-    """The import, and a first commit with a name, by a device whose clock is a year behind."""
+    """The import, and a first commit with a name, by a device whose clock is a year behind; the name of that commit's time."""
     now = dict(device.env)
     device.env |= clock_behind(YEAR)
     device.start()
     seconds = timed(lambda: device.call("import", source, device.mount / "tree"))
     report.add(f"{count} files imported", f"{seconds:.0f} s, {count / seconds:.0f}/s")
+    # The commit's second is to be its own.
+    time.sleep(1.1)
     (device.mount / "notes.txt").write_text("first\n")
     device.call("snapshot", "-m", "a year ago")
+    moment = ask(device, "log", "-n", "1")["commits"][0]["time"]
     device.stop()
     device.env = now
     device.start()
+    return moment.split(".")[0].replace(":", ".").rstrip("Z") + "Z"
 
 
 def save_again_and_again(device, files, commits, report):
@@ -110,9 +114,14 @@ def log_of_a_path(device, commits, report):
     report.add(f"log PATH over {commits} commits", figure, "< 1 s")
 
 
-def old_state(device, what, report):
-    """The state of a year ago: its root, then a directory of it, then a file's bytes."""
-    oldest = device.mount / ".snapshots" / "a year ago"
+def old_state(device, what, moment, report):
+    """The state of a year ago, by its time and by its name: its root, then a directory of it, then a file's bytes."""
+    for way, name in (("time", moment), ("name", "a year ago")):
+        old_state_called(device, device.mount / ".snapshots" / name, f"{what}, by {way}", report)
+
+
+def old_state_called(device, oldest, what, report):
+    """One of both."""
 
     def look():
         listed = sorted(os.listdir(oldest / "tree"))
@@ -174,7 +183,7 @@ def measure(scratch, count, commits):
     way = scratch / "way"
     way.symlink_to(remote)
     writer = Device(scratch / "writer", f"fs://{remote}")
-    year_ago(writer, source, count, report)
+    moment = year_ago(writer, source, count, report)
     folders = sorted(path for path in (writer.mount / "tree").iterdir())
     dice = random.Random(4)
     files = [path for folder in dice.sample(folders, min(len(folders), 40)) for path in sorted(folder.rglob("*.*")) if path.is_file()]
@@ -187,16 +196,16 @@ def measure(scratch, count, commits):
     other.stop()
     neighbours(writer, report)
     log_of_a_path(writer, commits, report)
-    old_state(writer, "the writer", report)
+    old_state(writer, "the writer", moment, report)
     below = past_a_checkpoint(writer, remote, files, report)
     writer.stop()
     fresh = fresh_device(scratch, remote, below, report)
     writer.start()
     until("one state", lambda: writer.stats()["digest"] == fresh.stats()["digest"], 60, 0.1)
-    old_state(writer, "after a restart", report)
+    old_state(writer, "after a restart", moment, report)
     writer.stop()
     until("the name of a year ago", lambda: (fresh.mount / ".snapshots" / "a year ago").exists() or looked(fresh), 300, 1)
-    old_state(fresh, "a fresh device", report)
+    old_state(fresh, "a fresh device", moment, report)
     fresh.stop()
     return report
 
