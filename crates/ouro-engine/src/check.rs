@@ -80,7 +80,7 @@ impl Engine {
     ) -> Result<(), Failure> {
         let collected =
             open.volume.collected().map(|collected| collected.checkpoint.covers.clone()).unwrap_or_default();
-        let covers = open.volume.checkpoint_input().covers;
+        let covers = open.volume.standing().map(|standing| standing.covers).unwrap_or_default();
         for (device, head) in open.volume.heads() {
             let gone = collected.get(&device).map_or(0, |head| head.seq.0);
             let from = covers.get(&device).map_or(1, |h| h.seq.0.min(head.seq.0)).max(gone + 1);
