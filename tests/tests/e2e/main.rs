@@ -22,4 +22,5 @@ mod resume;
 mod saves;
 mod stuck;
 mod suites;
+mod trash;
 mod two_devices;
