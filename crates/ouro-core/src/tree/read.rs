@@ -36,6 +36,12 @@ impl Nodes for MapNodes {
     }
 }
 
+impl<N: Nodes + ?Sized> Nodes for Arc<N> {
+    fn node(&self, at: &NodeRef) -> Result<Arc<Node>, Missing> {
+        (**self).node(at)
+    }
+}
+
 /// Brings a node. One that is not what its parent says counts as missing, so that no tree, however made, is walked for ever.
 pub(super) fn bring<N: Nodes + ?Sized>(nodes: &N, at: &NodeRef) -> Result<Arc<Node>, Missing> {
     let node = nodes.node(at)?;

@@ -96,6 +96,7 @@ impl Volume {
             state.put_live(live);
             state.root = checkpoint.root;
             state.covers = checkpoint.covers.clone();
+            state.covers_digest = checkpoint.digest;
             state.since = Counts { entries: state.base.len() as u64, ..Counts::default() };
             return Ok(());
         }
@@ -138,6 +139,7 @@ impl Volume {
                 state.digest = fresh.digest;
                 state.heads = fresh.heads;
                 state.covers = checkpoint.covers.clone();
+                state.covers_digest = checkpoint.digest;
                 state.since = since;
                 state.clock = state.clock.max(state.heads.values().map(|h| h.hlc).max().unwrap_or_default());
                 Change { directories, ..Change::default() }

@@ -1,6 +1,7 @@
 //! How the volume's own facts stand in the ledger.
 
 use super::learn::{Announced, Commit};
+use super::lines::Lines;
 use super::state::Head;
 use crate::error::LocalError;
 use crate::ledger::Write;
@@ -10,7 +11,7 @@ use ouro_core::codec::{
 use ouro_core::content::Content;
 use ouro_core::delta::{AddedContent, FileDelta};
 use ouro_core::digest::Digest;
-use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
+use ouro_core::id::{DeviceNo, FileId, Hlc, Line, RecordHash, Seq, Version};
 use ouro_core::name::Name;
 use ouro_core::state::{Kind, Place};
 use ouro_core::tree::{NodeRef, read_node_ref, write_node_ref};
@@ -26,6 +27,7 @@ pub(crate) const META_GENERATION: &str = "generation";
 pub(crate) const META_CLOCK: &str = "clock";
 pub(crate) const META_DEVICES: &str = "devices";
 pub(crate) const META_COLLECTED: &str = "collected";
+pub(crate) const META_LINES: &str = "lines";
 
 /// A damaged row of the ledger: never repaired by forgetting.
 pub(crate) fn damaged(what: &str, error: DecodeError) -> LocalError {
@@ -164,6 +166,29 @@ pub(crate) fn read_devices(bytes: &[u8]) -> Result<BTreeMap<DeviceNo, String>, D
     }
     input.finish()?;
     Ok(names)
+}
+
+/// Which lines there are, and where the box's own began.
+pub(crate) fn lines(lines: &Lines) -> Write {
+    let mut out = Writer::new();
+    out.varint(lines.of.len() as u64);
+    for (device, line) in &lines.of {
+        out.varint(u64::from(device.0));
+        out.varint(u64::from(line.0));
+    }
+    heads(&mut out, &lines.fork);
+    meta(META_LINES, out.into_vec())
+}
+
+pub(crate) fn read_lines(bytes: &[u8]) -> Result<Lines, DecodeError> {
+    let mut input = Reader::new(bytes);
+    let mut lines = Lines::default();
+    for _ in 0..input.count(2)? {
+        lines.of.insert(DeviceNo(input.varint32("device")?), Line(input.varint32("line")?));
+    }
+    lines.fork = read_heads(&mut input)?;
+    input.finish()?;
+    Ok(lines)
 }
 
 pub(crate) fn node_ref(out: &mut Writer, root: Option<&NodeRef>) {

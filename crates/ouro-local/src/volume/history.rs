@@ -139,12 +139,16 @@ impl Volume {
         Ok(cut)
     }
 
-    /// All commits known that were made until a time, by all devices, with all they were made on.
+    /// All commits of the box's line that were made until a time, by all devices, with all they were made on: what was merged in later
+    /// is not among them, whenever it was made.
     ///
     /// # Errors
     /// [`VolumeError::Record`]: fetch and call again. A search by halves asks for few of them.
     pub fn cut_at(&self, at: Hlc) -> Result<Cut, VolumeError> {
-        let heads = self.heads();
+        let (heads, logs) = {
+            let state = self.state.read();
+            (state.heads.clone(), state.own_logs(self.device))
+        };
         let collected = self.collected().unwrap_or_default();
         match collected.at(at) {
             Some(Some(kept)) => return Ok(kept.cut.clone()),
@@ -158,15 +162,15 @@ impl Volume {
         }
         let below = &collected.checkpoint.covers;
         let mut cut = below.clone();
-        for (device, head) in &heads {
+        for (device, head) in &logs {
             if head.hlc <= at {
                 cut.insert(*device, *head);
                 continue;
             }
             let (before, after) = self.ledger.record_around(*device, at)?;
             let least = below.get(device).map_or(0, |head| head.seq.0);
-            let low = before.map_or(0, |s| s.0).max(least);
-            let high = after.map_or(head.seq.0 + 1, |s| s.0);
+            let low = before.map_or(0, |s| s.0.min(head.seq.0)).max(least);
+            let high = after.map_or(head.seq.0 + 1, |s| s.0.min(head.seq.0 + 1));
             if low + 1 < high {
                 return Err(VolumeError::Record { device: *device, seq: Seq(low + (high - low) / 2) });
             }
@@ -174,8 +178,8 @@ impl Volume {
                 cut.insert(*device, self.head_of(*device, Seq(low))?.0);
             }
         }
-        if cut == heads {
-            return Ok(cut);
+        if logs.iter().all(|(device, head)| cut.get(device).is_some_and(|known| known.seq >= head.seq)) {
+            return Ok(heads);
         }
         // A commit may be older by its clock than one it was made on: clocks far ahead do not move others.
         loop {
@@ -240,6 +244,18 @@ impl Volume {
     ) -> Result<Arc<Snapshot>, VolumeError> {
         let mut built =
             Built { root, base: changes, live: RowChanges::new(), digest: Digest::default(), heads: covers.clone() };
+        for commit in self.commits_between(covers, cut)? {
+            built.commit(&self.nodes, &commit)?;
+        }
+        let cut = Some(cut.clone());
+        Ok(Arc::new(Snapshot { volume: Arc::clone(self), root: built.root, changes: built.base, cut }))
+    }
+
+    /// The commits of a cut that another, below it, does not hold.
+    ///
+    /// # Errors
+    /// [`VolumeError::Record`]: fetch and call again.
+    pub fn commits_between(&self, covers: &Cut, cut: &Cut) -> Result<Vec<Commit>, VolumeError> {
         let mut commits = Vec::new();
         for (device, head) in cut {
             let mut after = covers.get(device).map_or(Seq(0), |known| known.seq);
@@ -258,11 +274,7 @@ impl Volume {
                 }
             }
         }
-        for commit in &in_order(commits) {
-            built.commit(&self.nodes, commit)?;
-        }
-        let cut = Some(cut.clone());
-        Ok(Arc::new(Snapshot { volume: Arc::clone(self), root: built.root, changes: built.base, cut }))
+        Ok(in_order(commits))
     }
 
     /// What is seen now, what is not sealed yet included, held still: reading it holds no lock. Contents that are pending in it can only
@@ -272,12 +284,14 @@ impl Volume {
             let state = self.state.read();
             (state.root, state.live.clone())
         };
-        Arc::new(Snapshot { volume: Arc::clone(self), root, changes, cut: None })
+        Snapshot::uncommitted(self, root, changes)
     }
 
-    /// The checkpoint to begin on: one that is known since the start, or the first that a walk back from the cut meets. Its digest means
-    /// nothing here.
-    fn checkpoint_below(&self, cut: &Cut) -> Result<Announced, VolumeError> {
+    /// The checkpoint to begin on: one that is known since the start, or the first that a walk back from the cut meets.
+    ///
+    /// # Errors
+    /// [`VolumeError::Record`]: fetch and call again.
+    pub fn checkpoint_below(&self, cut: &Cut) -> Result<Announced, VolumeError> {
         // What a collection covers has no records any more: nothing below its checkpoint can be built upon.
         let collected = self.collected().map(|c| c.checkpoint.clone()).filter(|c| is_below(&c.covers, cut));
         let bare = Announced::default();
@@ -286,7 +300,7 @@ impl Volume {
         let known = {
             let state = self.state.read();
             // The one that this device stands on may not be among the announced: a fresh device begins on a hint.
-            let own = Announced { root: state.root, covers: state.covers.clone(), digest: state.digest };
+            let own = Announced { root: state.root, covers: state.covers.clone(), digest: state.covers_digest };
             let own = Some(own).filter(|own| own.root.is_some());
             let candidates = state.announced.iter().chain(&own).chain(&collected).filter(|a| fits(a));
             candidates.max_by_key(|a| a.covers.values().map(|h| h.seq.0).sum::<u64>()).cloned()
@@ -316,6 +330,11 @@ fn is_below(one: &Cut, other: &Cut) -> bool {
 }
 
 impl Snapshot {
+    /// A state that no set of commits makes alone.
+    pub(super) fn uncommitted(volume: &Arc<Volume>, root: Option<NodeRef>, changes: RowChanges) -> Arc<Snapshot> {
+        Arc::new(Snapshot { volume: Arc::clone(volume), root, changes, cut: None })
+    }
+
     fn rows(&self) -> TreeRows<'_, super::NodeCache> {
         TreeRows { nodes: &self.volume.nodes, root: self.root.as_ref(), changes: &self.changes }
     }

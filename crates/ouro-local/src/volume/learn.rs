@@ -117,68 +117,81 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
     pub fn learn(&self, commit: &Commit) -> Result<(), VolumeError> {
-        let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
+        let mut unit = Vec::new();
         let mut change = {
             let mut state = self.state.write();
-            let state = &mut *state;
-            if state.heads.get(&commit.device).is_some_and(|h| h.seq >= commit.seq) {
-                return Ok(());
-            }
-            // What an open writer knows goes into the row where the file still stands.
-            self.settle_hot(state)?;
-            let base = apply::apply(&state.base_rows(&self.nodes), &commit.delta, version)?;
-            // Without changes of this device on top, what is seen is what is committed.
-            let live = if state.pending.files.is_empty() && state.sealed.is_none() {
-                base.clone()
-            } else {
-                apply::apply(&state.live_rows(&self.nodes), &commit.delta, version)?
-            };
-            let before = self.derived_names(state, &live.listings)?;
-            let copies = self.open_copies(state, &live.listings)?;
-            let change = {
-                let rows = state.live_rows(&self.nodes);
-                let mut failed = None;
-                let change = Change::of_rows(&live.changes, |key| {
-                    rows.get(key).unwrap_or_else(|m| {
-                        failed = Some(m);
-                        None
-                    })
-                });
-                if let Some(missing) = failed {
-                    return Err(missing.into());
-                }
-                change
-            };
-            self.end_revived_orphans(state, &live.changes)?;
-            self.adopt_orphans(state, &live.changes, true);
-            self.ledger.submit(vec![encode::commit(commit)]);
-            if !base.changes.is_empty() {
-                Arc::make_mut(&mut state.base).extend(base.changes);
-            }
-            state.digest = state.digest.plus(base.digest);
-            state.lay(live.changes);
-            self.adopt_copies(state, copies);
-            state.heads.insert(commit.device, Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc });
-            state.count(commit);
-            state.announced.extend(commit.checkpoint.clone());
-            let limit = (self.now_ns() / 1_000_000).max(0) as u64 + CLOCK_AHEAD_MAX_MS;
-            if commit.hlc.millis() <= limit {
-                state.clock = state.clock.max(commit.hlc);
-            }
-            let mut change = change;
-            // What comes from here brings the times of its directories along.
-            change.timeless = commit.device == self.device;
-            change.directories.extend(live.listings.iter().copied());
-            change.files.extend(live.files.iter().copied());
-            change.bindings.extend(before);
-            if let Ok(after) = self.derived_names(state, &live.listings) {
-                change.bindings.extend(after);
-            }
+            let change = self.learn_locked(&mut state, commit, &mut unit)?;
+            self.ledger.submit(unit);
             change
         };
         change.tidy();
         self.announce(&change);
         Ok(())
+    }
+
+    /// Takes a commit into the state in memory, and its row into `unit`, which must go to the journal before the lock is given back. An
+    /// error changes nothing.
+    pub(super) fn learn_locked(
+        &self,
+        state: &mut State,
+        commit: &Commit,
+        unit: &mut Vec<Write>,
+    ) -> Result<Change, VolumeError> {
+        let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
+        if state.heads.get(&commit.device).is_some_and(|h| h.seq >= commit.seq) {
+            return Ok(Change::default());
+        }
+        // What an open writer knows goes into the row where the file still stands.
+        self.settle_hot(state)?;
+        let base = apply::apply(&state.base_rows(&self.nodes), &commit.delta, version)?;
+        // Without changes of this device on top, what is seen is what is committed.
+        let live = if state.pending.files.is_empty() && state.sealed.is_none() {
+            base.clone()
+        } else {
+            apply::apply(&state.live_rows(&self.nodes), &commit.delta, version)?
+        };
+        let before = self.derived_names(state, &live.listings)?;
+        let copies = self.open_copies(state, &live.listings)?;
+        let change = {
+            let rows = state.live_rows(&self.nodes);
+            let mut failed = None;
+            let change = Change::of_rows(&live.changes, |key| {
+                rows.get(key).unwrap_or_else(|m| {
+                    failed = Some(m);
+                    None
+                })
+            });
+            if let Some(missing) = failed {
+                return Err(missing.into());
+            }
+            change
+        };
+        self.end_revived_orphans(state, &live.changes)?;
+        self.adopt_orphans(state, &live.changes, true);
+        unit.push(encode::commit(commit));
+        if !base.changes.is_empty() {
+            Arc::make_mut(&mut state.base).extend(base.changes);
+        }
+        state.digest = state.digest.plus(base.digest);
+        state.lay(live.changes);
+        self.adopt_copies(state, copies);
+        state.heads.insert(commit.device, Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc });
+        state.count(commit);
+        state.announced.extend(commit.checkpoint.clone());
+        let limit = (self.now_ns() / 1_000_000).max(0) as u64 + CLOCK_AHEAD_MAX_MS;
+        if commit.hlc.millis() <= limit {
+            state.clock = state.clock.max(commit.hlc);
+        }
+        let mut change = change;
+        // What comes from here brings the times of its directories along.
+        change.timeless = commit.device == self.device;
+        change.directories.extend(live.listings.iter().copied());
+        change.files.extend(live.files.iter().copied());
+        change.bindings.extend(before);
+        if let Ok(after) = self.derived_names(state, &live.listings) {
+            change.bindings.extend(after);
+        }
+        Ok(change)
     }
 
     /// Names shown by rule in these directories: they come and go without a row of their own.

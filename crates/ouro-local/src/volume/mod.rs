@@ -18,6 +18,7 @@ mod encode;
 mod history;
 mod ignored;
 mod learn;
+mod lines;
 mod log;
 mod lost;
 mod node_cache;
@@ -124,7 +125,7 @@ type BlockLists = Mutex<lru::LruCache<BlobId, Arc<[BlobRef]>>>;
 /// One box on this device. Shared by reference; every method may be called from any thread.
 pub struct Volume {
     state: RwLock<State>,
-    nodes: NodeCache,
+    nodes: Arc<NodeCache>,
     ledger: Arc<Ledger>,
     layers: Layers,
     blobs: Arc<Blobs>,

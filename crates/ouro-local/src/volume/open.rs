@@ -3,6 +3,7 @@
 use super::collected;
 use super::encode::{self, read_number};
 use super::learn::{Announced, Built};
+use super::lines::Lines;
 use super::seal::Sealed;
 use super::state::{Counts, STAYING_GENERATION, State};
 use super::{BLOCK_LISTS_MAX, NodeCache, Volume, VolumeError};
@@ -106,13 +107,39 @@ impl Volume {
         ports: VolumePorts,
         options: VolumeOptions,
     ) -> Result<Arc<Volume>, VolumeError> {
-        let ledger = stores.ledger;
-        let layers = Layers::open(Arc::clone(&ports.disk), Arc::clone(&ledger))?;
         let (bytes_max, free_bytes_min) = (options.cache_bytes_max, options.free_bytes_min);
         let limits = BlobsOptions { bytes_max, free_bytes_min, verify, keep };
         let blobs = Arc::new(Blobs::open(Arc::clone(&ports.disk), stores.blobs, limits)?);
         let locations = Arc::new(Locations::open(stores.locations)?);
-        let nodes = NodeCache::new(NodeStore::open(stores.nodes)?, params);
+        let nodes = Arc::new(NodeCache::new(NodeStore::open(stores.nodes)?, params));
+        Volume::assemble(stores.ledger, (nodes, blobs, locations), device, ports, options)
+    }
+
+    /// Opens the volume of another line of the same repository beside this one, its journal in `data`, what is written on it on the
+    /// disk of `ports`. The two share what is the same whoever asks for it: clean bytes, index nodes, and where chunks are stored.
+    ///
+    /// # Errors
+    /// As [`Volume::load`].
+    pub fn load_beside(
+        &self,
+        data: &Path,
+        device: DeviceNo,
+        ports: VolumePorts,
+        options: VolumeOptions,
+    ) -> Result<Arc<Volume>, VolumeError> {
+        let ledger = Ledger::open(&data.join("box.db"), Mode::Threaded(Arc::clone(&ports.runtime)))?;
+        let shared = (Arc::clone(&self.nodes), Arc::clone(&self.blobs), Arc::clone(&self.locations));
+        Volume::assemble(Arc::new(ledger), shared, device, ports, options)
+    }
+
+    fn assemble(
+        ledger: Arc<Ledger>,
+        (nodes, blobs, locations): (Arc<NodeCache>, Arc<Blobs>, Arc<Locations>),
+        device: DeviceNo,
+        ports: VolumePorts,
+        options: VolumeOptions,
+    ) -> Result<Arc<Volume>, VolumeError> {
+        let layers = Layers::open(Arc::clone(&ports.disk), Arc::clone(&ledger))?;
         let loaded = ledger.load()?;
         let state = State::load(&loaded, &layers)?;
         let lists = NonZeroUsize::new(BLOCK_LISTS_MAX).expect("the limit is not zero");
@@ -266,6 +293,10 @@ impl State {
             Some(bytes) => encode::read_devices(bytes).map_err(|e| encode::damaged("devices", e))?,
             None => BTreeMap::new(),
         };
+        let lines = match meta(encode::META_LINES) {
+            Some(bytes) => encode::read_lines(bytes).map_err(|e| encode::damaged("lines", e))?,
+            None => Lines::default(),
+        };
         let outright = match meta(encode::META_OUTRIGHT) {
             Some(value) => Some(encode::read_outright(value).map_err(|e| encode::damaged("commit on its way", e))?),
             None => None,
@@ -279,6 +310,7 @@ impl State {
         Ok(State {
             root: checkpoint.root,
             covers: checkpoint.covers.clone(),
+            covers_digest: checkpoint.digest,
             base: Arc::default(),
             digest: checkpoint.digest,
             live: RowChanges::new(),
@@ -300,6 +332,7 @@ impl State {
             writable,
             bases,
             devices,
+            lines,
             owners,
             announced: if checkpoint.root.is_some() { vec![checkpoint] } else { Vec::new() },
             outright,

@@ -81,17 +81,19 @@ impl Volume {
     /// As [`Volume::seal`].
     pub fn seal_as(&self, message: &str) -> Result<Option<Sealed>, VolumeError> {
         let mut change = Change::default();
-        let sealed = self.seal_locked(&mut self.state.write(), message, &mut change);
+        let sealed = self.seal_locked(&mut self.state.write(), message, &mut change, &mut Vec::new());
         change.tidy();
         self.announce(&change);
         sealed
     }
 
-    fn seal_locked(
+    /// `unit` is what goes into the journal before the seal, and with it if nothing is pending; what could not go there is left in it.
+    pub(super) fn seal_locked(
         &self,
         state: &mut State,
         message: &str,
         change: &mut Change,
+        unit: &mut Vec<Write>,
     ) -> Result<Option<Sealed>, VolumeError> {
         if state.sealed.is_some() {
             return Ok(state.sealed.clone());
@@ -101,6 +103,9 @@ impl Volume {
         state.trash_due = false;
         if state.pending.files.is_empty() && message.is_empty() {
             return Ok(None);
+        }
+        if !state.pending.files.is_empty() {
+            self.ledger.submit(std::mem::take(unit));
         }
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
         let waiting = self.bury(state, change)?;
@@ -123,10 +128,11 @@ impl Volume {
             digest: state.digest,
             message: message.to_owned(),
         };
-        let mut unit = vec![encode::sealed(&head), encode::meta(encode::META_CLOCK, encode::number(version.hlc.0))];
+        unit.push(encode::sealed(&head));
+        unit.push(encode::meta(encode::META_CLOCK, encode::number(version.hlc.0)));
         state.generation += 1;
         unit.push(encode::meta(encode::META_GENERATION, encode::number(state.generation)));
-        self.ledger.submit(unit);
+        self.ledger.submit(std::mem::take(unit));
         for file in &files {
             state.writable.remove(&file.id);
             state.hot.remove(&file.id);

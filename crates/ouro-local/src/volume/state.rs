@@ -3,6 +3,7 @@
 use super::collected::Collected;
 use super::edit::Orphan;
 use super::learn::{Announced, Commit};
+use super::lines::Lines;
 use super::seal::Sealed;
 use ouro_core::content::Content;
 use ouro_core::digest::Digest;
@@ -67,6 +68,8 @@ pub(crate) struct State {
     /// The checkpoint's tree and the commits in it.
     pub(crate) root: Option<NodeRef>,
     pub(crate) covers: BTreeMap<DeviceNo, Head>,
+    /// Digest of what is in the tree.
+    pub(crate) covers_digest: Digest,
     /// Rows of the committed state that differ from the tree, and its digest.
     pub(crate) base: Arc<RowChanges>,
     pub(crate) digest: Digest,
@@ -96,6 +99,7 @@ pub(crate) struct State {
     /// What lies under a layer.
     pub(crate) bases: BTreeMap<(FileId, u64), Content>,
     pub(crate) devices: BTreeMap<DeviceNo, String>,
+    pub(crate) lines: Lines,
     pub(crate) owners: BTreeMap<FileId, (u32, u32)>,
     /// Checkpoints known, for opening old states.
     pub(crate) announced: Vec<Announced>,
