@@ -4,10 +4,10 @@ use crate::collection::collected_of;
 use crate::{Sync, SyncError};
 use futures::future::try_join_all;
 use ouro_core::digest::Digest;
-use ouro_core::id::{DeviceNo, Seq};
+use ouro_core::id::{DeviceId, DeviceNo, Seq};
 use ouro_local::volume::{Announced, Head, Volume};
 use ouro_repo::{Announcement, Repository};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Learns who writes to the repository.
@@ -17,7 +17,8 @@ use std::sync::Arc;
 pub async fn learn_devices(repo: &Repository, volume: &Volume) -> Result<(), SyncError> {
     for device in repo.devices().await? {
         repo.learn_device(device.number, device.id);
-        volume.name_device(device.number, device.name);
+        volume.learn_line(device.number, repo.line_of(&device));
+        volume.name_device(device.number, device.shown());
     }
     Ok(())
 }
@@ -36,8 +37,20 @@ impl Sync {
         }
         let hints = self.repo.hints().await?;
         let reach = |a: &Announcement| a.covers.iter().map(|(_, seq)| seq.0).sum::<u64>();
-        let newest = hints.into_iter().filter_map(|hint| hint.checkpoint).max_by_key(reach);
+        // A checkpoint of another line holds commits that are not in this one.
+        let known = self.repo.known_devices().into_iter();
+        let own: BTreeSet<DeviceId> =
+            known.filter(|(no, _)| self.repo.line(*no) == self.line()).map(|(_, id)| id).collect();
+        let hints = hints.into_iter().filter(|hint| own.contains(&hint.device));
+        let newest = hints.filter_map(|hint| hint.checkpoint).max_by_key(reach);
         let collection = self.repo.collections().await?.into_values().next_back();
+        if !self.line().is_main() {
+            // A collection speaks of the main line.
+            let covered = collection.map(|collection| collected_of(&collection).checkpoint.covers).unwrap_or_default();
+            let Some(newest) = newest else { return Ok(()) };
+            let checkpoint = self.checkpoint_of(&newest, &covered).await?;
+            return self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await;
+        }
         let checkpoint = match (&collection, newest) {
             // What lies below a collection's checkpoint may be gone.
             (Some(collection), newest) => {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Records asked for at once while more and more of them are there: a poll that finds nothing costs one request, a device that was
 /// long away does not wait for one round trip per commit.
-const READ_AHEAD: [u64; 5] = [1, 1, 4, 16, 32];
+pub(crate) const READ_AHEAD: [u64; 5] = [1, 1, 4, 16, 32];
 /// Records taken from one device before the others have their turn.
 const RECORDS_AT_ONCE: usize = 256;
 
@@ -38,7 +38,7 @@ impl Sync {
         let mut taken = 0;
         loop {
             let mut progress = 0;
-            for device in self.others() {
+            for device in self.writers(self.line()) {
                 progress += self.pull_device(device).await?;
             }
             taken += progress;
@@ -50,12 +50,6 @@ impl Sync {
         Ok(taken)
     }
 
-    /// Every other device known, in order of number.
-    fn others(&self) -> Vec<DeviceNo> {
-        let own = self.volume.device();
-        self.repo.known_devices().into_iter().map(|(no, _)| no).filter(|no| *no != own).collect()
-    }
-
     async fn pull_device(self: &Arc<Self>, device: DeviceNo) -> Result<usize, SyncError> {
         let mut ahead = VecDeque::new();
         for count in 0..RECORDS_AT_ONCE {
@@ -65,7 +59,7 @@ impl Sync {
             }
             let Some(bytes) = ahead.pop_front() else { return Ok(count) };
             let read = self.open_commit(device, next, bytes).await?;
-            if !self.knows_parents(&read.commit) {
+            if !self.knows_parents(&read.commit) && !self.reach_other_lines(&read.commit).await? {
                 // Its turn comes after those it was made on.
                 return Ok(count);
             }
@@ -76,7 +70,12 @@ impl Sync {
     }
 
     /// Reads records from `first` on, `count` of them at once, up to the first that is not there.
-    async fn read_ahead(&self, device: DeviceNo, first: Seq, count: u64) -> Result<VecDeque<Bytes>, SyncError> {
+    pub(crate) async fn read_ahead(
+        &self,
+        device: DeviceNo,
+        first: Seq,
+        count: u64,
+    ) -> Result<VecDeque<Bytes>, SyncError> {
         let id = self.repo.device_id(device)?;
         let mut reads = Vec::new();
         for seq in first.0..first.0 + count {
@@ -102,8 +101,20 @@ impl Sync {
     }
 
     /// Holds a record against what is known here. All parents are known.
-    fn compare(&self, read: &ReadCommit) -> Result<(), SyncError> {
+    pub(crate) fn compare(&self, read: &ReadCommit) -> Result<(), SyncError> {
         let heads = self.volume.heads();
+        self.compare_hashes(read, &heads)?;
+        let Commit { device, seq, parents, .. } = &read.commit;
+        let same_state = heads.len() == parents.len()
+            && heads.iter().all(|(device, head)| parents.get(device).is_some_and(|parent| parent.seq == head.seq));
+        if same_state && self.volume.digest() != read.digest {
+            return Err(SyncError::DigestDiffers { device: device.0, seq: seq.0 });
+        }
+        Ok(())
+    }
+
+    /// Whether the commits that a record names are those known.
+    pub(crate) fn compare_hashes(&self, read: &ReadCommit, heads: &BTreeMap<DeviceNo, Head>) -> Result<(), SyncError> {
         let Commit { device, seq, parents, .. } = &read.commit;
         let rewritten = |device: DeviceNo, seq: Seq| SyncError::Rewritten { device: device.0, seq: seq.0 };
         for (parent, head) in parents {
@@ -123,15 +134,10 @@ impl Sync {
         {
             return Err(rewritten(*device, head.seq));
         }
-        let same_state = heads.len() == parents.len()
-            && heads.iter().all(|(device, head)| parents.get(device).is_some_and(|parent| parent.seq == head.seq));
-        if same_state && self.volume.digest() != read.digest {
-            return Err(SyncError::DigestDiffers { device: device.0, seq: seq.0 });
-        }
         Ok(())
     }
 
-    async fn take(self: &Arc<Self>, commit: Commit) -> Result<(), SyncError> {
+    pub(crate) async fn take(self: &Arc<Self>, commit: Commit) -> Result<(), SyncError> {
         self.keep_known(&commit);
         let commit = Arc::new(commit);
         let learning = Arc::clone(&commit);
@@ -170,7 +176,12 @@ impl Sync {
     }
 
     /// Opens a record's bytes and brings what it says in full.
-    async fn open_commit(self: &Arc<Self>, device: DeviceNo, seq: Seq, bytes: Bytes) -> Result<ReadCommit, SyncError> {
+    pub(crate) async fn open_commit(
+        self: &Arc<Self>,
+        device: DeviceNo,
+        seq: Seq,
+        bytes: Bytes,
+    ) -> Result<ReadCommit, SyncError> {
         let id = self.repo.device_id(device)?;
         let opening = bytes.clone();
         let (record, hash, inline) = self.blocking(move |sync| sync.repo.open_record(id, seq, &opening)).await??;

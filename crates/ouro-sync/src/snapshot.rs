@@ -2,6 +2,7 @@
 
 use crate::{Sync, SyncError};
 use ouro_core::id::{DeviceNo, Seq};
+use ouro_local::volume::Sealed;
 use std::sync::Arc;
 
 /// The right to seal, push, pull and checkpoint: while it is held, nobody else does, and what is changed stays together.
@@ -45,10 +46,15 @@ impl Sync {
     pub async fn commit_as(self: &Arc<Self>, _turn: &Turn<'_>, message: String) -> Result<Option<Taken>, SyncError> {
         self.finish_earlier().await?;
         let Some(sealed) = self.with_all(move |sync| sync.volume.seal_as(&message)).await? else { return Ok(None) };
+        Ok(Some(self.publish_taken(&sealed).await))
+    }
+
+    /// Publishes a commit that was asked for, and says how that went.
+    pub(crate) async fn publish_taken(self: &Arc<Self>, sealed: &Sealed) -> Taken {
         self.tell(|status| status.pushing = true);
-        let published = self.push_sealed(&sealed).await;
+        let published = self.push_sealed(sealed).await;
         self.tell(|status| status.pushing = false);
-        Ok(Some(Taken { device: sealed.version.device, seq: sealed.version.seq, published }))
+        Taken { device: sealed.version.device, seq: sealed.version.seq, published }
     }
 
     /// One commit is on its way at a time, and it has the next place in the log.

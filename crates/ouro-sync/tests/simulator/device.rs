@@ -8,7 +8,7 @@ use ouro_local::database::DatabaseAt;
 use ouro_local::disk::MemoryDisk;
 use ouro_local::ledger::{Ledger, Mode};
 use ouro_local::volume::{Volume, VolumeOptions, VolumePorts, VolumeStores};
-use ouro_repo::{DeviceInfo, Ports, RULES, Repository};
+use ouro_repo::{Branch, DeviceInfo, Ports, RULES, Repository};
 use ouro_sync::{Sync, SyncError};
 use ouro_testkit::sim::{Chance, Group, Simulation};
 use ouro_testkit::{FaultyStore, MemoryStore};
@@ -113,6 +113,14 @@ impl Device {
         }
     }
 
+    /// Another device of the same repository, or the same machine as the writer of a branch.
+    pub(crate) fn beside(&self, no: u32, name: &str, branch: Option<&str>, store: FaultyStore<MemoryStore>) -> Device {
+        let mut device = Device::new(no, name, store, self.config.clone(), self.ahead_millis);
+        let opened_by = self.info.id;
+        device.info.branch = branch.map(|branch| Branch { name: branch.to_owned(), opened_by });
+        device
+    }
+
     pub(crate) fn running(&self) -> Option<&Process> {
         self.process.as_ref()
     }
@@ -139,6 +147,7 @@ impl Device {
         let store = Arc::clone(&self.store) as Arc<dyn ouro_remote::Store>;
         let repo = Repository::open_with_key(store, ports.clone(), self.config.clone(), None).expect("it is our own");
         repo.learn_device(self.info.number, self.info.id);
+        repo.learn_line(self.info.number, repo.line_of(&self.info));
         let ledger = Arc::new(Ledger::open_in_memory(self.journal.take(), Mode::Inline).expect("the journal opens"));
         let stores = VolumeStores {
             ledger: Arc::clone(&ledger),
@@ -159,7 +168,8 @@ impl Device {
         let options = VolumeOptions { free_bytes_min: 0, ..VolumeOptions::default() };
         let loaded = Volume::load_from(stores, self.info.number, repo.tree_params(), hooks, volume_ports, options);
         let volume = loaded.unwrap_or_else(|error| panic!("{} does not open again: {error}", self.info.name));
-        volume.name_device(self.info.number, self.info.name.clone());
+        volume.learn_line(self.info.number, repo.line_of(&self.info));
+        volume.name_device(self.info.number, self.info.shown());
         let sync = Sync::new(Arc::clone(&volume), repo, ports, self.info.id);
         self.process = Some(Process {
             group,

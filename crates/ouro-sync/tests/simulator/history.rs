@@ -560,6 +560,14 @@ impl History {
         Arc::clone(&self.devices[at].process().volume)
     }
 
+    /// Another device comes in.
+    pub(crate) fn add(&mut self, device: Device) {
+        self.truth.repo.learn_device(device.info.number, device.info.id);
+        self.devices.push(device);
+        self.fresh.push(Default::default());
+        self.pushing.push(Vec::new());
+    }
+
     /// Lets time pass.
     pub(crate) fn pass(&self, millis: u64) {
         self.world.pass(millis);

@@ -3,6 +3,7 @@
 //! The engine's real code runs on simulated time, chance, disk and storage. `OUROBOX_SEED` runs a single history again, of the shape
 //! `OUROBOX_SHAPE` (`Short`, or `Whole`); `make sim` runs whole ones for as long as one likes.
 
+mod branches;
 mod check;
 mod contents;
 mod device;

@@ -19,14 +19,14 @@ fn spot(volume: &Volume, path: &str) -> Spot {
     tree::spots(volume).expect("all nodes are here")[path].clone()
 }
 
-fn write(volume: &Volume, path: &str, content: &[u8]) {
+pub(crate) fn write(volume: &Volume, path: &str, content: &[u8]) {
     let spot = spot(volume, path);
     volume.truncate(spot.seen.id, &spot.place(), 0).expect("it can be done");
     volume.write(spot.seen.id, &spot.place(), 0, content).expect("it can be done");
 }
 
 /// Makes a file in the root.
-fn create(volume: &Volume, name: &str, content: &[u8]) {
+pub(crate) fn create(volume: &Volume, name: &str, content: &[u8]) {
     let root = spot(volume, "").seen.members().to_vec();
     let attributes = Attributes { mode: 0o644, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: vec![] };
     let made =
@@ -39,7 +39,7 @@ fn rename(volume: &Volume, from: &str, to: &str) {
     volume.edit(|e| e.rename(&spot.seen, &spot.parent, &spot.parent, &leaf(to), None)).expect("it can be done");
 }
 
-fn remove(volume: &Volume, path: &str) {
+pub(crate) fn remove(volume: &Volume, path: &str) {
     let spot = spot(volume, path);
     volume.edit(|e| Ok(((), e.remove(&spot.seen, &spot.parent)?))).expect("it can be done");
 }
