@@ -73,6 +73,10 @@ pub(crate) enum Verb {
     Conflicts(ConflictsArgs),
     /// End a conflict: keep this device's version, the other's, or both as files
     Resolve(ResolveArgs),
+    /// Open a writable line of its own that begins at any state, or list those there are
+    Branch(BranchArgs),
+    /// Bring a branch back into the box, by the rules that hold between devices
+    Merge(MergeArgs),
     /// Show requests and bytes since the engine's start, and the cost of the last commit
     Stats {
         /// Also what the remote holds: logical, stored, deduplicated and reclaimable bytes (lists the remote)
@@ -320,6 +324,41 @@ pub(crate) struct SnapshotArgs {
     pub(crate) name: Option<String>,
 }
 
+/// `ourobox branch`.
+#[derive(Debug, Args)]
+#[command(after_help = WHEN_HELP)]
+pub(crate) struct BranchArgs {
+    /// Its name; a branch that is there, also one of another device, is opened. None: list all branches
+    pub(crate) branch: Option<String>,
+
+    /// The state at which a new branch begins [default: now]
+    #[arg(long, value_name = "WHEN", requires = "branch")]
+    pub(crate) at: Option<String>,
+
+    /// Mount it there at once
+    #[arg(long, value_name = "DIRECTORY", requires = "branch")]
+    pub(crate) mount: Option<PathBuf>,
+
+    /// Which box it comes from [default: the only one]
+    #[arg(long = "box", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// `ourobox merge`.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The branch to bring in; main for the main line
+    pub(crate) branch: String,
+
+    /// Only say what would change
+    #[arg(long)]
+    pub(crate) preview: bool,
+
+    /// Into which box: BOX, or BOX@BRANCH [default: the only box]
+    #[arg(long = "box", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
 /// `ourobox conflicts`.
 #[derive(Debug, Args)]
 pub(crate) struct ConflictsArgs {
@@ -416,6 +455,10 @@ mod tests {
             "ourobox restore a --at yesterday --to d",
             "ourobox restore / --at 17.3 --box b",
             "ourobox snapshot -m before --box b",
+            "ourobox branch",
+            "ourobox branch draft --at yesterday --mount /m --box b",
+            "ourobox merge draft --preview",
+            "ourobox merge main --box b@draft",
             "ourobox stats",
             "ourobox check --read-data",
             "ourobox devices",
@@ -436,6 +479,8 @@ mod tests {
             "ourobox pin",
             "ourobox free",
             "ourobox restore a",
+            "ourobox branch --at yesterday",
+            "ourobox merge",
             "ourobox resolve a",
             "ourobox resolve a --keep ours",
             "ourobox import",

@@ -97,6 +97,13 @@ pub(crate) fn request(verb: &Verb) -> Result<Request> {
             path: args.path.as_deref().map(place).transpose()?,
             name: args.name.clone(),
         },
+        Verb::Branch(args) => match &args.branch {
+            Some(branch) => Request::Branch { branch: branch.clone(), at: args.at.clone(), name: args.name.clone() },
+            None => Request::Branches { name: args.name.clone() },
+        },
+        Verb::Merge(args) => {
+            Request::Merge { branch: args.branch.clone(), preview: args.preview, name: args.name.clone() }
+        }
         Verb::Stats { remote } => Request::Stats { remote: *remote },
         Verb::Gc(args) => Request::Collect(CollectRequest {
             name: args.name.clone(),
@@ -139,6 +146,32 @@ pub(crate) fn answer(places: &Places, request: Request, bar: &Bar) -> Result<Res
         | Request::Wait { path: Some(path), .. } => Ok(not_mounted(path)),
         _ => host::answer_here(places, request, bar),
     }
+}
+
+/// Opens a branch and mounts it.
+///
+/// # Errors
+///
+/// As [`answer`].
+pub(crate) fn branch_and_mount(places: &Places, verb: &Verb, mountpoint: &Path, bar: &Bar) -> Result<Response> {
+    let mountpoint = place(mountpoint)?;
+    let mut branched = match answer(places, request(verb)?, bar)? {
+        Response::Branched(branched) => branched,
+        refused => return Ok(refused),
+    };
+    let mount = MountRequest {
+        mountpoint,
+        boxes: vec![branched.box_name.clone()],
+        allow_other: false,
+        default_permissions: false,
+    };
+    Ok(match answer(places, Request::Mount(mount), bar)? {
+        Response::Mounted { mountpoint } => {
+            branched.mountpoint = Some(mountpoint);
+            Response::Branched(branched)
+        }
+        refused => refused,
+    })
 }
 
 /// Mounts by an engine that stays when this command ends. It is ended again if the mount fails.

@@ -19,7 +19,7 @@ mod start;
 mod wire;
 
 use anyhow::Result;
-use args::{Cli, Verb};
+use args::{BranchArgs, Cli, Verb};
 use clap::Parser;
 use ouro_engine::api::{Failure, FailureKind, Response};
 use places::Places;
@@ -53,6 +53,9 @@ fn run(cli: &Cli) -> Result<Response> {
     match &cli.verb {
         Verb::Service(args) => host::serve(&places, args.internal_detached),
         Verb::Fuse(args) if args.foreground => host::mount_here(&places, ask::request(&cli.verb)?),
+        Verb::Branch(BranchArgs { mount: Some(mountpoint), .. }) => {
+            ask::branch_and_mount(&places, &cli.verb, mountpoint, &Bar::new(!cli.json))
+        }
         verb => ask::answer(&places, ask::request(verb)?, &Bar::new(!cli.json)),
     }
 }

@@ -1,5 +1,6 @@
 //! Answers for people and for machines.
 
+mod branch;
 mod history;
 mod table;
 mod words;
@@ -28,6 +29,9 @@ pub(crate) fn human(response: &Response) -> String {
         Response::Resolved { path, keep } => history::resolved(path, *keep),
         Response::Restored(restored) => history::restored(restored),
         Response::Snapshot(taken) => history::snapshot(taken),
+        Response::Branched(branched) => branch::branched(branched),
+        Response::Branches { branches } => branch::branches(branches),
+        Response::Merged(merged) => branch::merged(merged),
         Response::Stats { boxes } => boxes.iter().map(show_stats).collect::<Vec<_>>().join("\n"),
         Response::Collected { boxes } => boxes.iter().map(show_collected).collect::<Vec<_>>().join("\n"),
         Response::Checked(report) => show_check(report),

@@ -2,6 +2,10 @@
 //!
 //! Paths are absolute paths inside a mount. Everything here travels as JSON over the private socket.
 
+mod branches;
+
+pub use branches::{BranchLine, Branched, Merged, WriterLine};
+
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -112,6 +116,29 @@ pub enum Request {
         path: PathBuf,
         /// What stays.
         keep: KeepWish,
+    },
+    /// Opens a branch as a box beside the one it comes from: a new one, or one that is there.
+    Branch {
+        /// Its name.
+        branch: String,
+        /// The state at which a new one begins: see [`ouro_core::when`]; `None` for now.
+        at: Option<String>,
+        /// The box that it comes from; `None` for the only one.
+        name: Option<String>,
+    },
+    /// The branches of a box's repository.
+    Branches {
+        /// The box; `None` for the only one.
+        name: Option<String>,
+    },
+    /// Brings a branch into a box.
+    Merge {
+        /// The branch; `main` for the main line.
+        branch: String,
+        /// Only says what would change.
+        preview: bool,
+        /// The box into which it is brought; `None` for the only one.
+        name: Option<String>,
     },
     /// Figures since start and of the last commit.
     Stats {
@@ -294,6 +321,15 @@ pub enum Response {
     },
     /// Something is again what it was.
     Restored(Restored),
+    /// A branch is open.
+    Branched(Branched),
+    /// Branches in order of their names.
+    Branches {
+        /// The branches.
+        branches: Vec<BranchLine>,
+    },
+    /// A branch was brought in, or what that would do.
+    Merged(Merged),
     /// Figures.
     Stats {
         /// One per box.

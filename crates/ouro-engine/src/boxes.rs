@@ -6,7 +6,7 @@ use crate::connect::{RemoteParts, open_store};
 use crate::engine::EngineDirs;
 use crate::failure;
 use crate::keeper::Kept;
-use ouro_core::id::FileId;
+use ouro_core::id::{FileId, Line};
 use ouro_core::port::Runtime;
 use ouro_core::render::Seen;
 use ouro_core::state::Attributes;
@@ -26,28 +26,48 @@ pub(crate) struct OpenBox {
 }
 
 impl OpenBox {
-    /// Opens a box from what this device wrote down: no request is made and no sync started.
+    /// Opens a box from what this device wrote down: no request is made and no sync started. A branch is opened beside the box that it
+    /// comes from.
     pub(crate) fn open(
         dirs: &EngineDirs,
         name: &str,
+        (config, secrets): (BoxConfig, &BoxSecrets),
+        beside: Option<&OpenBox>,
         ports: &Ports,
         options: VolumeOptions,
     ) -> Result<OpenBox, Failure> {
-        let (config, secrets) = dirs.load_box(name)?;
         let damaged = || Failure::needs_user(format!("the configuration of box {name:?} is damaged: join it again"));
         let device = config.device_id().ok_or_else(damaged)?;
         let RemoteParts { store, remote, .. } =
             open_store(&config.remote, secrets.credentials.as_deref(), &ports.runtime)?;
         remote.set_write_once(config.write_once);
-        let key = master_key(&secrets).map_err(|()| damaged())?;
+        let key = master_key(secrets).map_err(|()| damaged())?;
         let repository = bytes::Bytes::copy_from_slice(config.repository.as_bytes());
         let repo = Repository::open_with_key(store, ports.clone(), repository, key)?;
         repo.learn_device(config.device(), device);
-        let kept = Arc::new(Kept::default());
-        let volume = open_volume(dirs, name, &config, &repo, &kept, ports, options)?;
-        volume.name_device(config.device(), config.device_name.clone());
+        let line = config.branch.as_ref().map_or(Line::MAIN, |branch| repo.line_named(&branch.name));
+        repo.learn_line(config.device(), line);
+        let kept = beside.map_or_else(Arc::default, |beside| Arc::clone(&beside.kept));
+        let volume = open_volume(dirs, name, &config, &repo, (&kept, beside), ports, options)?;
+        volume.learn_line(config.device(), line);
+        volume.name_device(config.device(), config.shown());
         let sync = Sync::new(Arc::clone(&volume), repo, ports.clone(), device);
         Ok(OpenBox { name: name.to_owned(), config, volume, sync, kept })
+    }
+
+    /// The box of the main line of the same repository: itself, if it is no branch.
+    pub(crate) fn root(&self) -> &str {
+        self.config.branch.as_ref().map_or(&self.name, |branch| &branch.of)
+    }
+
+    /// Whether two boxes are lines of one repository on this device.
+    pub(crate) fn is_sibling_of(&self, other: &OpenBox) -> bool {
+        self.root() == other.root()
+    }
+
+    /// Whether it is the branch of a name of another box's repository.
+    pub(crate) fn is_branch_of(&self, other: &OpenBox, name: &str) -> bool {
+        self.is_sibling_of(other) && self.config.branch.as_ref().is_some_and(|branch| branch.name == name)
     }
 
     /// Looks in the background for cached bytes that an engine which died had not noted.
@@ -86,7 +106,7 @@ fn open_volume(
     name: &str,
     config: &BoxConfig,
     repo: &Repository,
-    kept: &Arc<Kept>,
+    (kept, beside): (&Arc<Kept>, Option<&OpenBox>),
     ports: &Ports,
     options: VolumeOptions,
 ) -> Result<Arc<Volume>, Failure> {
@@ -101,6 +121,9 @@ fn open_volume(
     let kept = Arc::clone(kept);
     let keep = Arc::new(move |id: &ouro_core::id::BlobId| kept.holds(id));
     let load = || {
+        if let Some(beside) = beside {
+            return beside.volume.load_beside(&data, config.device(), volume_ports.clone(), options);
+        }
         let hooks = (verify.clone() as _, keep.clone() as _);
         Volume::load(&data, &cache, config.device(), repo.tree_params(), hooks, volume_ports.clone(), options)
     };

@@ -1,6 +1,7 @@
 //! What is written down of each box: where its repository is, who this device is in it, and apart from that the secrets.
 
 use crate::api::Failure;
+use crate::branch::OF;
 use crate::engine::EngineDirs;
 use ouro_core::id::{DeviceId, DeviceNo};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,18 @@ pub(crate) struct BoxConfig {
     pub(crate) device_name: String,
     /// The remote proved that it creates only what is absent.
     pub(crate) write_once: bool,
+    /// The branch that the box is; none for the main line.
+    #[serde(default)]
+    pub(crate) branch: Option<BoxBranch>,
+}
+
+/// What makes a box a branch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BoxBranch {
+    /// Its name.
+    pub(crate) name: String,
+    /// The box of the main line: it has the secrets and the caches.
+    pub(crate) of: String,
 }
 
 /// `<data>/secrets/<name>.json`, mode 0600.
@@ -46,6 +59,11 @@ impl BoxConfig {
         Some(DeviceId(from_hex(&self.device_id)?))
     }
 
+    /// What people see as the author of what is written here.
+    pub(crate) fn shown(&self) -> String {
+        ouro_repo::author(&self.device_name, self.branch.as_ref().map(|branch| branch.name.as_str()))
+    }
+
     pub(crate) fn device(&self) -> DeviceNo {
         DeviceNo(self.device_number)
     }
@@ -68,7 +86,7 @@ impl EngineDirs {
         self.data.join("secrets").join(format!("{name}.json"))
     }
 
-    /// Names of all boxes of this device, sorted.
+    /// Names of all boxes of this device, sorted; branches after all others, since they lean on these.
     pub(crate) fn box_names(&self) -> Result<Vec<String>, Failure> {
         let boxes = self.data.join("boxes");
         let entries = match fs::read_dir(&boxes) {
@@ -85,14 +103,32 @@ impl EngineDirs {
                 names.push(name.to_owned());
             }
         }
-        names.sort();
+        names.sort_by_cached_key(|name| (name.contains(OF), name.clone()));
         Ok(names)
     }
 
     pub(crate) fn load_box(&self, name: &str) -> Result<(BoxConfig, BoxSecrets), Failure> {
         let config = read_json(&self.box_json(name))?;
-        let config = config.ok_or_else(|| Failure::needs_user(format!("there is no box {name:?} here")))?;
-        Ok((config, read_json(&self.secrets(name))?.unwrap_or_default()))
+        let config: BoxConfig = config.ok_or_else(|| Failure::needs_user(format!("there is no box {name:?} here")))?;
+        let keeper = config.branch.as_ref().map_or(name, |branch| &branch.of);
+        let secrets = read_json(&self.secrets(keeper))?.unwrap_or_default();
+        Ok((config, secrets))
+    }
+
+    /// Clears away what an attempt to open a branch left that was not carried through.
+    pub(crate) fn clear_box(&self, name: &str) -> Result<(), Failure> {
+        for folder in [self.box_data(name), self.box_cache(name)] {
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::io(&folder, &error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down a branch; its secrets are those of the box that it comes from.
+    pub(crate) fn save_branch(&self, name: &str, config: &BoxConfig) -> Result<(), Failure> {
+        write_json(&self.box_json(name), config)
     }
 
     /// Writes secrets first: a box without its key could not be opened.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 const RENAMES_MAX: usize = 100;
 
 /// One of the things at a name.
-struct Side {
+pub(crate) struct Side {
     /// The file, or the copy's derived id.
     id: FileId,
     mine: bool,
@@ -33,12 +33,12 @@ struct Side {
 }
 
 /// What stands at a name.
-struct Dispute {
+pub(crate) struct Dispute {
     directory: Vec<FileId>,
     natural: Name,
     kind: Kind,
     /// What keeps the name comes first.
-    sides: Vec<Side>,
+    pub(crate) sides: Vec<Side>,
     /// The others were written down as files already.
     settled: bool,
 }
@@ -149,7 +149,7 @@ impl Engine {
         let Some(winner) = look(natural)?.filter(|seen| seen.kind() != Kind::Directory) else { return Ok(None) };
         let version = winner.file().contents.last().map_or(Version::PENDING, |c| c.version);
         let mut sides = vec![side(open, now, &winner, version)];
-        let own = open.config.device_name.clone();
+        let own = open.config.shown();
         for seen in self.listed(open, now, directory)? {
             let is_real = matches!(seen.what, render::What::File { .. }) && seen.id.is_derived();
             let told = copied_from(&seen.name).filter(|(of, ..)| is_real && of == natural);
@@ -317,7 +317,7 @@ fn explain(failure: Failure, dispute: &Dispute) -> Failure {
     failure
 }
 
-fn dispute_of(open: &OpenBox, now: &Snapshot, directory: &[FileId], contest: Contest) -> Dispute {
+pub(crate) fn dispute_of(open: &OpenBox, now: &Snapshot, directory: &[FileId], contest: Contest) -> Dispute {
     let Contest { winner, version, losers } = contest;
     let mut sides = vec![side(open, now, &winner, version)];
     for loser in losers {
@@ -359,7 +359,7 @@ fn time(version: Version) -> String {
     if version.is_pending() { "not synced yet".to_owned() } else { rfc3339(version.hlc.millis()) }
 }
 
-fn line(open: &OpenBox, dispute: &Dispute, names: &[Name]) -> ConflictLine {
+pub(crate) fn line(open: &OpenBox, dispute: &Dispute, names: &[Name]) -> ConflictLine {
     let beside = |name: &Name| {
         let mut path = names.to_vec();
         path.pop();

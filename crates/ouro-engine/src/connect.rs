@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 /// Draws of a device number before giving up: each collides with probability n / 2^31.
 const NUMBER_DRAWS_MAX: usize = 64;
+/// Longest name of a box, or of a branch, in bytes.
+const NAME_BYTES_MAX: usize = 100;
 
 /// What a URI and credentials give.
 pub(crate) struct RemoteParts {
@@ -101,6 +103,7 @@ pub(crate) async fn connect(dirs: &EngineDirs, ports: &Ports, wanted: Wanted) ->
         device_number: device.number.0,
         device_name: device.name,
         write_once: probe.write_once,
+        branch: None,
     };
     let credentials = match credentials {
         Some(lines) => Some(lines.to_owned()),
@@ -128,13 +131,13 @@ async fn open_or_make(
     Ok((Repository::open(store, ports.clone(), secret).await?, false))
 }
 
-fn draw_id(ports: &Ports) -> DeviceId {
+pub(crate) fn draw_id(ports: &Ports) -> DeviceId {
     let mut id = [0; 16];
     ports.rng.fill(&mut id);
     DeviceId(id)
 }
 
-fn draw_number(ports: &Ports, taken: &[DeviceNo]) -> Result<DeviceNo, Failure> {
+pub(crate) fn draw_number(ports: &Ports, taken: &[DeviceNo]) -> Result<DeviceNo, Failure> {
     let draw = || DeviceNo((ports.rng.next_u64() & 0x7fff_ffff) as u32);
     (0..NUMBER_DRAWS_MAX)
         .map(|_| draw())
@@ -148,13 +151,18 @@ fn box_name(wanted: &Wanted, uri: &RemoteUri) -> Result<String, Failure> {
     let path = shown.split('?').next().unwrap_or_default().trim_end_matches('/');
     let last = path.rsplit('/').next().filter(|part| !part.is_empty() && !part.ends_with(':')).unwrap_or("box");
     let name = wanted.name.clone().unwrap_or_else(|| last.to_owned());
-    let fine = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
-    if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(fine) {
+    if !is_name(&name) {
         return Err(Failure::needs_user(format!(
             "{name:?} is no name for a box: use letters, digits, spaces, '-', '_' and '.'; choose one with --box"
         )));
     }
     Ok(name)
+}
+
+/// Whether a box or a branch can be called so.
+pub(crate) fn is_name(name: &str) -> bool {
+    let fine = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.starts_with('.') && name.chars().all(fine)
 }
 
 fn host_name() -> String {

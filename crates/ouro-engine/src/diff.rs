@@ -28,9 +28,20 @@ impl Engine {
             Some(path) => self.walk(path)?.names,
             None => Vec::new(),
         };
+        Ok(Response::Diff { changes: self.changes_between(&open, &before, &after, &inside)? })
+    }
+
+    /// What is different between two states at or below a path, in order of paths.
+    pub(crate) fn changes_between(
+        &self,
+        open: &OpenBox,
+        before: &Snapshot,
+        after: &Snapshot,
+        inside: &[Name],
+    ) -> Result<Vec<ChangeLine>, Failure> {
         let mut told = Vec::new();
-        for difference in self.differences(&open, &before, &after)? {
-            let line = self.change_line(&open, &before, &after, &difference, &inside)?;
+        for difference in self.differences(open, before, after)? {
+            let line = self.change_line(open, before, after, &difference, inside)?;
             told.extend(line.map(|line| (line, difference)));
         }
         told.sort_by(|(a, _), (b, _)| (&a.path, &a.what).cmp(&(&b.path, &b.what)));
@@ -41,8 +52,7 @@ impl Engine {
                 _ => changes.push((line, difference)),
             }
         }
-        let changes = changes.into_iter().map(|(line, _)| line).filter(|line| !line.what.is_empty()).collect();
-        Ok(Response::Diff { changes })
+        Ok(changes.into_iter().map(|(line, _)| line).filter(|line| !line.what.is_empty()).collect())
     }
 
     /// The files that are seen differently in two states.

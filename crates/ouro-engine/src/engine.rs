@@ -2,7 +2,7 @@
 
 use crate::api::{Failure, FailureKind, Progress, Request, Response};
 use crate::boxes::OpenBox;
-use crate::config::create_private;
+use crate::config::{BoxConfig, BoxSecrets, create_private};
 use crate::connect::{self, Wanted};
 use crate::fetcher::{DEADLINE_MS, Fetcher};
 use crate::ports::{SystemClock, SystemRng, TokioRuntime};
@@ -51,6 +51,8 @@ pub struct Engine {
     handle: tokio::runtime::Handle,
     pub(crate) boxes: Mutex<Vec<Arc<OpenBox>>>,
     pub(crate) attached: Mutex<Vec<Attached>>,
+    /// Held while a branch is opened.
+    pub(crate) opening: Mutex<()>,
     options: VolumeOptions,
     /// Rung when what is to be kept may have changed.
     pub(crate) keeping: Arc<Notify>,
@@ -95,24 +97,45 @@ impl Engine {
             handle,
             boxes: Mutex::default(),
             attached: Mutex::default(),
+            opening: Mutex::default(),
             _lock: lock,
         });
         for name in engine.dirs.box_names()? {
             let opened = engine.open_box(&name)?;
             opened.sync.run();
-            opened.adopt_cache(&engine.ports.runtime);
+            if opened.config.branch.is_none() {
+                opened.adopt_cache(&engine.ports.runtime);
+            }
         }
         engine.keep(Arc::clone(&engine.keeping));
         Ok(engine)
     }
 
     fn open_box(&self, name: &str) -> Result<Arc<OpenBox>, Failure> {
+        let (config, secrets) = self.dirs.load_box(name)?;
+        let opened = self.open_configured(name, config, &secrets)?;
+        self.serve_box(&opened);
+        Ok(opened)
+    }
+
+    /// Opens a box that need not be written down yet.
+    pub(crate) fn open_configured(
+        &self,
+        name: &str,
+        config: BoxConfig,
+        secrets: &BoxSecrets,
+    ) -> Result<Arc<OpenBox>, Failure> {
         let _inside = self.handle.enter();
-        let opened = Arc::new(OpenBox::open(&self.dirs, name, &self.ports, self.options)?);
+        let beside = config.branch.as_ref().map(|branch| self.find_box(&branch.of)).transpose()?;
+        let given = (config, secrets);
+        Ok(Arc::new(OpenBox::open(&self.dirs, name, given, beside.as_deref(), &self.ports, self.options)?))
+    }
+
+    /// Takes a box among those that are asked and looked after.
+    pub(crate) fn serve_box(&self, opened: &Arc<OpenBox>) {
         let keeping = Arc::clone(&self.keeping);
         opened.volume.on_change(Box::new(move |_| keeping.notify_one()));
-        self.boxes.lock().push(Arc::clone(&opened));
-        Ok(opened)
+        self.boxes.lock().push(Arc::clone(opened));
     }
 
     /// Carries out a request; blocks until it is done. Mounting is the host's: see [`Engine::attach`].
@@ -146,6 +169,9 @@ impl Engine {
                 self.restore(path.as_deref(), &at, to.as_deref(), name.as_deref())
             }
             Request::Snapshot { message, path, name } => self.snapshot(message, path.as_deref(), name.as_deref()),
+            Request::Branch { branch, at, name } => self.branch(&branch, at.as_deref(), name.as_deref()),
+            Request::Branches { name } => self.branches(name.as_deref()),
+            Request::Merge { branch, preview, name } => self.merge(&branch, preview, name.as_deref()),
             Request::Stats { remote } => self.stats(remote),
             Request::Collect(request) => self.collect(&request),
             Request::Check { read_data, repair } => self.check(read_data, repair, progress),
@@ -192,12 +218,12 @@ impl Engine {
         })
     }
 
-    /// The boxes named, or the only one.
+    /// The boxes named, or the only one: its branches are meant only by name.
     pub(crate) fn choose(&self, names: &[String]) -> Result<Vec<Arc<OpenBox>>, Failure> {
         if !names.is_empty() {
             return names.iter().map(|name| self.find_box(name)).collect();
         }
-        let boxes = self.boxes.lock().clone();
+        let boxes: Vec<_> = self.boxes.lock().iter().filter(|b| b.config.branch.is_none()).cloned().collect();
         match boxes.len() {
             1 => Ok(boxes),
             0 => Err(Failure::needs_user("there is no box on this device yet: `ourobox init REMOTE` makes one")),

@@ -11,7 +11,7 @@ use ouro_core::row::Rows;
 use ouro_core::state::Kind;
 use ouro_local::pins::Pin;
 use parking_lot::RwLock;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -20,13 +20,13 @@ const LOOK_MS: u64 = 60_000;
 /// Blobs fetched in one go.
 const BLOBS_AT_ONCE: usize = 64;
 
-/// The blobs of one box that must stay.
+/// The blobs that must stay in a cache, by the box that wants them: the lines of a repository share one cache.
 #[derive(Default)]
-pub(crate) struct Kept(RwLock<BTreeSet<BlobId>>);
+pub(crate) struct Kept(RwLock<BTreeMap<String, BTreeSet<BlobId>>>);
 
 impl Kept {
     pub(crate) fn holds(&self, blob: &BlobId) -> bool {
-        self.0.read().contains(blob)
+        self.0.read().values().any(|blobs| blobs.contains(blob))
     }
 }
 
@@ -77,7 +77,7 @@ impl Engine {
         // What only names of this device refer to may be nowhere else one day.
         let staying = self.ask(open, |volume| volume.staying_references());
         blobs.extend(staying.iter().flatten().map(|blob| blob.id));
-        *open.kept.0.write() = blobs;
+        open.kept.0.write().insert(open.name.clone(), blobs);
         for part in absent.chunks(BLOBS_AT_ONCE) {
             self.block_on(open.sync.fetch_blobs(part.to_vec()))?;
         }

@@ -7,6 +7,7 @@
 
 pub mod api;
 mod boxes;
+mod branch;
 mod check;
 mod collect;
 mod config;
@@ -19,6 +20,7 @@ mod fetcher;
 mod import;
 mod keeper;
 mod log;
+mod merge;
 mod paths;
 mod ports;
 mod query;

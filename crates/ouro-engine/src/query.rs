@@ -415,6 +415,9 @@ impl Engine {
             let heads = open.volume.heads();
             let mut known: Vec<_> = open.sync.repo().known_devices().into_iter().map(|(no, _)| no).collect();
             known.sort();
+            // Who writes another line only is told by `branch`.
+            let repo = open.sync.repo();
+            known.retain(|number| repo.line(*number) == open.sync.line() || heads.contains_key(number));
             let names = open.volume.device_names();
             for number in known {
                 let head = heads.get(&number);

@@ -101,7 +101,7 @@ impl Engine {
     }
 
     /// The id of the newest commit, the one on its way included.
-    fn newest(&self, open: &OpenBox) -> Option<String> {
+    pub(crate) fn newest(&self, open: &OpenBox) -> Option<String> {
         if let Some(sealed) = open.volume.sealed() {
             return Some(ids(open, sealed.version.device, sealed.version.seq).0);
         }

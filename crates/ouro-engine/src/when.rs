@@ -33,8 +33,13 @@ impl Engine {
 
     /// The committed state that `text` names.
     pub(crate) fn past(&self, open: &OpenBox, text: &str) -> Result<Arc<Snapshot>, Failure> {
-        let cut = self.cut(open, text, &parse(open, text)?)?;
+        let cut = self.cut_meant(open, text)?;
         self.ask(open, |_| open.volume.snapshot_of(&cut))
+    }
+
+    /// The commits of the state that `text` names.
+    pub(crate) fn cut_meant(&self, open: &OpenBox, text: &str) -> Result<Cut, Failure> {
+        self.cut(open, text, &parse(open, text)?)
     }
 
     fn cut(&self, open: &OpenBox, text: &str, when: &When) -> Result<Cut, Failure> {

@@ -126,6 +126,17 @@ pub(crate) fn record_name(id: DeviceId, seq: Seq) -> String {
     format!("log/{id}/{:016x}", seq.0)
 }
 
+/// What all names of a log begin with.
+pub(crate) fn log_prefix(id: DeviceId) -> String {
+    format!("log/{id}/")
+}
+
+/// Which commit of a log has a name; `None` for a stranger's.
+pub(crate) fn seq_of(name: &str, id: DeviceId) -> Option<Seq> {
+    let seq = Seq(u64::from_str_radix(name.strip_prefix(&log_prefix(id))?, 16).ok()?);
+    (record_name(id, seq) == name).then_some(seq)
+}
+
 pub(crate) fn pack_name(id: PackId) -> String {
     format!("packs/{:02x}/{id}", id.0[0])
 }

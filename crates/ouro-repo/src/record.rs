@@ -127,6 +127,16 @@ impl Repository {
         Ok(SealedRecord { hash, locators: locators.into_iter().map(|(_, at)| at).collect(), bytes })
     }
 
+    /// The newest commit of a log that a list shows; `None` if it shows none. A list may be behind.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says.
+    pub async fn log_end(&self, id: DeviceId) -> Result<Option<Seq>, RepoError> {
+        let names = self.store().list(&object::log_prefix(id)).await?;
+        Ok(names.iter().filter_map(|found| object::seq_of(&found.name, id)).max())
+    }
+
     /// Publishes the bytes of a sealed record; repeating it is safe.
     ///
     /// What a broken upload of these very bytes left under the name is overwritten.

@@ -48,7 +48,7 @@ impl Sync {
     ///
     /// # Errors
     /// What the remote says; [`SyncError::Rewritten`].
-    pub async fn look(self: &Arc<Self>, line: Line) -> Result<Vec<Arc<Commit>>, SyncError> {
+    pub async fn read_line(self: &Arc<Self>, line: Line) -> Result<Vec<Arc<Commit>>, SyncError> {
         crate::learn_devices(&self.repo, &self.volume).await?;
         let looked = Mutex::new(Looked { heads: self.volume.heads(), commits: Vec::new() });
         loop {

@@ -4,6 +4,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests watch other processes, which run on the machine's clock")]
 
+mod branches;
 mod collection;
 mod conflicts;
 mod crash;

@@ -96,6 +96,11 @@ pub(super) fn conflicts(conflicts: &[ConflictLine]) -> String {
     if conflicts.is_empty() {
         return "No conflicts.\n".to_owned();
     }
+    format!("{}End one with: ourobox resolve PATH --keep mine|theirs|both\n", sides(conflicts))
+}
+
+/// The sides of conflicts.
+pub(super) fn sides(conflicts: &[ConflictLine]) -> String {
     let mut table = Table::new(&[left("SIDE"), left("DEVICE"), left("TIME"), right("SIZE"), left("PATH")]);
     for conflict in conflicts {
         for side in &conflict.sides {
@@ -109,7 +114,7 @@ pub(super) fn conflicts(conflicts: &[ConflictLine]) -> String {
             ]);
         }
     }
-    format!("{table}End one with: ourobox resolve PATH --keep mine|theirs|both\n")
+    table.to_string()
 }
 
 /// The end of a conflict.

@@ -39,6 +39,10 @@ impl Sync {
     /// # Errors
     /// What the remote or the disk says; then nothing is acknowledged, and the next look goes on.
     pub async fn look(self: &Arc<Self>) -> Result<usize, SyncError> {
+        if !self.line().is_main() {
+            // Collections are of the main line, and none is begun or ended while there are branches.
+            return Ok(0);
+        }
         let mut taken = 0;
         let newest = match self.repo.collections().await {
             Ok(collections) => collections.into_values().next_back(),

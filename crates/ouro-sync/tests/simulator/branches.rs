@@ -70,7 +70,7 @@ fn join(history: &mut History, at: usize, name: &'static str) -> usize {
 
 fn look(history: &History, at: usize, line: Line) -> Vec<Arc<Commit>> {
     let looking = sync(history, at);
-    history.bring(at, async move { looking.look(line).await }).expect("all is there")
+    history.bring(at, async move { looking.read_line(line).await }).expect("all is there")
 }
 
 /// Merges a line on a device; how many commits came in, and whether a commit was made on them.
