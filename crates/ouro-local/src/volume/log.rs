@@ -137,6 +137,27 @@ impl Logged {
     }
 }
 
+/// Snapshots that were found by name, for as long as no commit is added: the kernel asks for the name again with every path below it, and
+/// finding it walks through the whole log.
+#[derive(Default)]
+pub(super) struct Named {
+    heads: Cut,
+    found: BTreeMap<String, CommitInfo>,
+}
+
+impl Named {
+    fn get(&self, heads: &Cut, name: &str) -> Option<CommitInfo> {
+        self.found.get(name).filter(|_| self.heads == *heads).cloned()
+    }
+
+    fn keep(&mut self, heads: Cut, name: &str, commit: &CommitInfo) {
+        if self.heads != heads {
+            *self = Named { heads, found: BTreeMap::new() };
+        }
+        self.found.insert(name.to_owned(), commit.clone());
+    }
+}
+
 impl Volume {
     /// How devices are called.
     pub fn device_names(&self) -> BTreeMap<DeviceNo, String> {
@@ -148,7 +169,11 @@ impl Volume {
     /// # Errors
     /// A damaged journal.
     pub fn snapshot_named(&self, name: &str) -> Result<Option<CommitInfo>, VolumeError> {
-        let mut walk = LogWalk::new(&self.heads());
+        let heads = self.heads();
+        if let Some(found) = self.named.lock().get(&heads, name) {
+            return Ok(Some(found));
+        }
+        let mut walk = LogWalk::new(&heads);
         loop {
             let logged = match walk.step(self) {
                 Ok(Some(logged)) => logged,
@@ -158,13 +183,10 @@ impl Volume {
             if snapshot_name(logged.message()).as_deref() == Some(name) {
                 let Logged { row: RecordRow { device, seq, hlc, .. }, head } = &logged;
                 let files = logged.files()?;
-                return Ok(Some(CommitInfo {
-                    device: *device,
-                    seq: *seq,
-                    hlc: *hlc,
-                    files,
-                    message: head.message.clone(),
-                }));
+                let (device, seq, hlc, message) = (*device, *seq, *hlc, head.message.clone());
+                let found = CommitInfo { device, seq, hlc, files, message };
+                self.named.lock().keep(heads, name, &found);
+                return Ok(Some(found));
             }
         }
     }

@@ -137,6 +137,7 @@ pub struct Volume {
     device: DeviceNo,
     listeners: RwLock<Vec<Listener>>,
     block_lists: BlockLists,
+    named: Mutex<log::Named>,
     pending_signal: RwLock<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 

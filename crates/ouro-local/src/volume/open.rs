@@ -157,6 +157,7 @@ impl Volume {
             device,
             listeners: RwLock::new(Vec::new()),
             block_lists: Mutex::new(lru::LruCache::new(lists)),
+            named: Mutex::default(),
             pending_signal: RwLock::new(None),
         };
         volume.replay(loaded)?;
