@@ -122,7 +122,7 @@ fn a_branch_from_the_past_is_edited_previewed_and_merged_and_both_devices_show_t
     assert_eq!(changes(&merged), changes(&preview), "it does what it said");
     assert_eq!(merged["waiting"], Value::Null, "{merged}");
     let shown = names(&a.at("texts"));
-    assert_eq!(shown.len(), 5, "{shown:?}");
+    assert_eq!(shown.len(), 6, "{shown:?}");
     assert_eq!(read(a.at("texts/both")), "the draft's", "the later one has the name");
     let copy = shown.iter().find(|name| name.contains("conflict from anna ")).expect("the other stands beside");
     assert_eq!(read(a.at("texts").join(copy)), "main's, and longer");

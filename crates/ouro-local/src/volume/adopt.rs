@@ -69,6 +69,7 @@ impl Volume {
         state.put_live(live);
         state.root = checkpoint.root;
         state.covers = checkpoint.covers.clone();
+        state.covers_digest = checkpoint.digest;
         state.since = Counts::default();
         Ok(())
     }

@@ -287,3 +287,18 @@ fn nobody_begins_on_the_checkpoint_of_another_line() {
     let y = join(&mut history, BOB, "draft");
     assert_eq!(paths(&agree(&mut history, &[x, y])), ["/f", "/g", "/h"]);
 }
+
+#[test]
+fn a_branch_above_a_checkpoint_of_its_own_device_has_the_digest_of_its_state() {
+    let mut history = three();
+    history.finish(ADA, Work::Checkpoint);
+    create(&history.volume(ADA), "h", b"after the checkpoint");
+    history.finish(ADA, Work::Push);
+    let fork = history.volume(ADA).heads();
+    let x = branch(&mut history, ADA, "draft", &fork);
+    assert_eq!(history.volume(x).digest(), history.volume(ADA).digest(), "nothing is different yet");
+    create(&history.volume(x), "i", b"on the branch");
+    history.finish(x, Work::Push);
+    let y = join(&mut history, BOB, "draft");
+    assert_eq!(paths(&agree(&mut history, &[x, y])), ["/f", "/g", "/h", "/i"]);
+}
