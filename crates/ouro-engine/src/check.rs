@@ -57,6 +57,8 @@ impl Engine {
     pub(crate) fn check(&self, read_data: bool, repair: bool, progress: &OnProgress) -> Result<Response, Failure> {
         let mut report = CheckReport::default();
         for open in self.boxes.lock().clone() {
+            // An engine that has just begun knows nobody yet.
+            self.block_on(ouro_sync::learn_devices(open.sync.repo(), &open.volume))?;
             let mut inventory = Inventory::default();
             self.check_records(&open, &mut inventory, &mut report)?;
             self.check_trees(&open, &mut inventory, &mut report)?;
