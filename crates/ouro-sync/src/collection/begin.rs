@@ -136,7 +136,7 @@ impl Sync {
             begun_storage_ms: self.storage_ms(),
             ends: None,
             confirmed: false,
-            digest: self.digest_of(&plan.cut, &heads).await?.0,
+            digest: self.digest_of(&plan.cut).await?.0,
             checkpoint,
             marked: heads.iter().map(|(device, head)| (*device, head.seq)).collect(),
             kept,
@@ -358,7 +358,7 @@ impl Sync {
     }
 
     /// The digest of the state after a cut, from all that lives in it.
-    async fn digest_of(self: &Arc<Self>, cut: &Cut, heads: &Cut) -> Result<Digest, SyncError> {
+    async fn digest_of(self: &Arc<Self>, cut: &Cut) -> Result<Digest, SyncError> {
         let wanted = cut.clone();
         let digest = self.with_all(move |sync| {
             let snapshot = sync.volume.snapshot_of(&wanted)?;
@@ -367,7 +367,9 @@ impl Sync {
             Ok(digest)
         });
         let digest = digest.await?;
-        if cut == heads && digest != self.volume.digest() {
+        // Others may have written meanwhile: only the digest of this very state can be compared.
+        let known = self.volume.checkpoint_input();
+        if *cut == known.covers && digest != known.digest {
             let (device, seq) = cut.iter().next().map_or((0, 0), |(device, head)| (device.0, head.seq.0));
             return Err(SyncError::DigestDiffers { device, seq });
         }
