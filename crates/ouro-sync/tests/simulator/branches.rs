@@ -297,6 +297,7 @@ fn a_branch_above_a_checkpoint_of_its_own_device_has_the_digest_of_its_state() {
     let fork = history.volume(ADA).heads();
     let x = branch(&mut history, ADA, "draft", &fork);
     assert_eq!(history.volume(x).digest(), history.volume(ADA).digest(), "nothing is different yet");
+    history.finish(x, Work::FetchIndex);
     create(&history.volume(x), "i", b"on the branch");
     history.finish(x, Work::Push);
     let y = join(&mut history, BOB, "draft");
