@@ -53,7 +53,7 @@ pub enum SyncError {
     #[error("this device is still busy with an import or with commits on their way: try again when it is done")]
     CollectionBusy,
     /// What branches are made on would go.
-    #[error("{} in this repository: nothing is collected until they are merged and their devices removed (`ourobox devices remove`)", .names.join(", "))]
+    #[error("{} in this repository: a repository that has branches cannot be collected yet; nothing was changed", .names.join(", "))]
     Branches {
         /// Who writes them.
         names: Vec<String>,
