@@ -95,8 +95,8 @@ pub(crate) enum Verb {
         #[arg(long)]
         repair: bool,
     },
-    /// List the devices that write to each box
-    Devices,
+    /// List the devices that write to each box, or remove one
+    Devices(DevicesArgs),
     /// Run the engine in the foreground, without a window; mounts come by `ourobox fuse`
     Service(ServiceArgs),
     /// Started by the engine beside itself: ends its mounts if it is killed and cannot end
@@ -392,6 +392,31 @@ pub(crate) enum KeepArg {
     Both,
 }
 
+/// `ourobox devices`.
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<DevicesVerb>,
+}
+
+/// What to do with a device.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevicesVerb {
+    /// Remove a device: what it did stays, and nobody waits for it any more. If it comes back, it goes on as a new one
+    Remove {
+        /// Its name, its number, or the first digits of its id
+        device: String,
+
+        /// Which box [default: the only one]
+        #[arg(long = "box", value_name = "NAME")]
+        name: Option<String>,
+
+        /// Remove it although it is this device
+        #[arg(long)]
+        this_device: bool,
+    },
+}
+
 /// `ourobox service`.
 #[derive(Debug, Args)]
 pub(crate) struct ServiceArgs {
@@ -462,6 +487,9 @@ mod tests {
             "ourobox stats",
             "ourobox check --read-data",
             "ourobox devices",
+            "ourobox --json devices",
+            "ourobox devices remove desk --box b",
+            "ourobox devices remove 17 --this-device",
             "ourobox service -vv",
         ] {
             assert!(parse(line).is_ok(), "{line}");
@@ -483,6 +511,8 @@ mod tests {
             "ourobox merge",
             "ourobox resolve a",
             "ourobox resolve a --keep ours",
+            "ourobox devices remove",
+            "ourobox devices frobnicate",
             "ourobox import",
             "ourobox import /x /m/y --box b",
             "ourobox frobnicate",

@@ -1,6 +1,6 @@
 //! From a verb to an answer: by the running engine if there is one, else by an engine in this process.
 
-use crate::args::{KeepArg, RemoteArgs, Verb};
+use crate::args::{DevicesArgs, DevicesVerb, KeepArg, RemoteArgs, Verb};
 use crate::client::Client;
 use crate::places::Places;
 use crate::progress::Bar;
@@ -112,7 +112,10 @@ pub(crate) fn request(verb: &Verb) -> Result<Request> {
             keep_all_seconds: Some(args.keep_all),
         }),
         Verb::Check { read_data, repair } => Request::Check { read_data: *read_data, repair: *repair },
-        Verb::Devices => Request::Devices,
+        Verb::Devices(DevicesArgs { verb: None }) => Request::Devices,
+        Verb::Devices(DevicesArgs { verb: Some(DevicesVerb::Remove { device, name, this_device }) }) => {
+            Request::RemoveDevice { device: device.clone(), name: name.clone(), this: *this_device }
+        }
         Verb::Service(_) | Verb::Guard(_) => bail!("this is the engine itself, not a question to it"),
     };
     Ok(request)

@@ -13,6 +13,9 @@ use std::fmt::Write as _;
 use table::{Table, left, right};
 use words::{bytes, clean, count, date, state, wish};
 
+/// Digits of a device's id that are shown: enough to name it by.
+const ID_DIGITS: usize = 12;
+
 /// What goes to standard output, with a line end if there is anything.
 pub(crate) fn human(response: &Response) -> String {
     match response {
@@ -113,6 +116,9 @@ fn show_box(one: &BoxStatus) -> String {
     };
     if let Some(problem) = &one.problem {
         line("stopped", &clean(problem));
+    }
+    if let Some(renewed) = &one.renewed {
+        line("identity", &clean(renewed));
     }
     for path in &one.lost {
         line("lost", &format!("the newest bytes of {}: it is as it was committed last", clean(path)));
@@ -237,17 +243,34 @@ fn show_devices(devices: &[DeviceLine]) -> String {
     if devices.is_empty() {
         return "No devices.\n".to_owned();
     }
-    let columns =
-        [left("BOX"), left("DEVICE"), right("NUMBER"), right("COMMITS"), left("LAST COMMIT"), right("BEHIND THEN")];
+    let columns = [
+        left("BOX"),
+        left("DEVICE"),
+        left("ID"),
+        right("NUMBER"),
+        left("JOINED"),
+        right("COMMITS"),
+        left("LAST COMMIT"),
+        left("LAST SEEN"),
+        right("BEHIND THEN"),
+    ];
     let mut table = Table::new(&columns);
     for device in devices {
-        let this = if device.this { " (this one)" } else { "" };
+        let this = match (device.this, &device.removed) {
+            (_, Some(when)) => format!(" (removed {})", clean(when)),
+            (true, None) => " (this one)".to_owned(),
+            (false, None) => String::new(),
+        };
+        let time = |time: &Option<String>| time.as_deref().map_or_else(|| "-".to_owned(), clean);
         table.row([
             clean(&device.box_name),
             format!("{}{this}", clean(&device.name)),
+            clean(device.id.get(..ID_DIGITS).unwrap_or(&device.id)),
             device.number.to_string(),
+            time(&device.joined),
             device.commits.to_string(),
-            device.last_commit.as_deref().map_or_else(|| "none".into(), clean),
+            time(&device.last_commit),
+            time(&device.last_seen),
             device.behind.map_or_else(|| "-".to_owned(), |behind| behind.to_string()),
         ]);
     }
@@ -272,6 +295,7 @@ mod tests {
             cached_bytes: 2048,
             problem: None,
             lost: Vec::new(),
+            renewed: None,
         }
     }
 
@@ -290,6 +314,7 @@ mod tests {
         let broken = BoxStatus {
             problem: Some("disk full".into()),
             lost: Vec::new(),
+            renewed: None,
             online: false,
             pending_files: 3,
             index_complete: false,

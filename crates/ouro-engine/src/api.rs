@@ -3,8 +3,10 @@
 //! Paths are absolute paths inside a mount. Everything here travels as JSON over the private socket.
 
 mod branches;
+mod devices;
 
 pub use branches::{BranchLine, Branched, Merged, WriterLine};
+pub use devices::DeviceLine;
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -158,6 +160,15 @@ pub enum Request {
     },
     /// The devices of every box.
     Devices,
+    /// Removes a device from a box: what it did stays, and nobody waits for it any more.
+    RemoveDevice {
+        /// Its name, its number, or the beginning of its id.
+        device: String,
+        /// The box; `None` for the only one.
+        name: Option<String>,
+        /// It may be this device.
+        this: bool,
+    },
     /// Ends the engine after unmounting everything.
     Stop,
 }
@@ -430,6 +441,9 @@ pub struct BoxStatus {
     /// Files whose newest bytes were lost on this device since the start: they are as they were committed last.
     #[serde(default)]
     pub lost: Vec<String>,
+    /// Why this device goes on under another identity since the start, and under which.
+    #[serde(default)]
+    pub renewed: Option<String>,
 }
 
 /// How a path stands.
@@ -774,23 +788,4 @@ pub struct CheckReport {
     pub repaired: Vec<String>,
     /// What is wrong, one line each; empty if all is well.
     pub problems: Vec<String>,
-}
-
-/// One device of a box.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DeviceLine {
-    /// The box.
-    pub box_name: String,
-    /// The device's name.
-    pub name: String,
-    /// Its number.
-    pub number: u32,
-    /// Whether it is this one.
-    pub this: bool,
-    /// Commits known.
-    pub commits: u64,
-    /// Its last commit, RFC 3339, UTC: when it was last heard of.
-    pub last_commit: Option<String>,
-    /// Commits of others known here that it did not know when it made its last one; `None` if that is not known.
-    pub behind: Option<u64>,
 }

@@ -44,12 +44,14 @@ impl OpenBox {
         let key = master_key(secrets).map_err(|()| damaged())?;
         let repository = bytes::Bytes::copy_from_slice(config.repository.as_bytes());
         let repo = Repository::open_with_key(store, ports.clone(), repository, key)?;
-        repo.learn_device(config.device(), device);
         let line = config.branch.as_ref().map_or(Line::MAIN, |branch| repo.line_named(&branch.name));
-        repo.learn_line(config.device(), line);
         let kept = beside.map_or_else(Arc::default, |beside| Arc::clone(&beside.kept));
         let volume = open_volume(dirs, name, &config, &repo, (&kept, beside), ports, options)?;
-        volume.learn_line(config.device(), line);
+        // It may have become another device since it joined.
+        for number in [config.device(), volume.device()] {
+            repo.learn_line(number, line);
+            volume.learn_line(number, line);
+        }
         volume.name_device(config.device(), config.shown());
         let sync = Sync::new(Arc::clone(&volume), repo, ports.clone(), device);
         Ok(OpenBox { name: name.to_owned(), config, volume, sync, kept })

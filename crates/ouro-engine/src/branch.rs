@@ -3,13 +3,14 @@
 use crate::api::{BranchLine, Branched, Failure, FailureKind, Response, WriterLine};
 use crate::boxes::OpenBox;
 use crate::config::{BoxBranch, BoxConfig, to_hex};
-use crate::connect::{draw_id, draw_number, is_name};
+use crate::connect::is_name;
 use crate::engine::Engine;
 use crate::when::ids;
 use ouro_core::time::rfc3339;
 use ouro_core::when::remark;
-use ouro_local::volume::Cut;
+use ouro_local::volume::{Cut, Identity};
 use ouro_repo::{Branch, DeviceInfo, RULES};
+use ouro_sync::draw_identity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -122,12 +123,13 @@ impl Engine {
 
     /// Writes down on the remote who writes the branch from here.
     fn register_on(&self, parent: &OpenBox, devices: &[DeviceInfo], name: &str) -> Result<BoxConfig, Failure> {
-        let damaged = || Failure::needs_user(format!("the configuration of box {:?} is damaged", parent.name));
-        let opened_by = parent.config.device_id().ok_or_else(damaged)?;
+        let opened_by = parent.sync.device();
+        let Identity { id, number, name: device_name } =
+            draw_identity(&self.ports, devices, &parent.config.device_name, &|_| false)?;
         let device = DeviceInfo {
-            id: draw_id(&self.ports),
-            number: draw_number(&self.ports, &devices.iter().map(|d| d.number).collect::<Vec<_>>())?,
-            name: parent.config.device_name.clone(),
+            id,
+            number,
+            name: device_name,
             created_ms: (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64,
             rules: RULES,
             branch: Some(Branch { name: name.to_owned(), opened_by }),

@@ -3,15 +3,14 @@
 use crate::api::{Failure, FailureKind, InitRequest, JoinRequest, Joined, Secret as ApiSecret};
 use crate::config::{BoxConfig, BoxSecrets, to_hex};
 use crate::engine::EngineDirs;
-use ouro_core::id::{DeviceId, DeviceNo};
 use ouro_core::port::Runtime;
+use ouro_local::volume::Identity;
 use ouro_remote::{Credentials, Limits, Remote, RemoteUri, Store};
 use ouro_repo::{DeviceInfo, InitOptions, Ports, RULES, RepoError, Repository, Secret};
+use ouro_sync::draw_identity;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Draws of a device number before giving up: each collides with probability n / 2^31.
-const NUMBER_DRAWS_MAX: usize = 64;
 /// Longest name of a box, or of a branch, in bytes.
 const NAME_BYTES_MAX: usize = 100;
 
@@ -87,10 +86,12 @@ pub(crate) async fn connect(dirs: &EngineDirs, ports: &Ports, wanted: Wanted) ->
     };
     let (repo, created) = open_or_make(store, ports, &secret, wanted.create).await?;
     let others = repo.devices().await?;
+    let name_wanted = wanted.device_name.clone().unwrap_or_else(host_name);
+    let Identity { id, number, name: device_name } = draw_identity(ports, &others, &name_wanted, &|_| false)?;
     let device = DeviceInfo {
-        id: draw_id(ports),
-        number: draw_number(ports, &others.iter().map(|d| d.number).collect::<Vec<_>>())?,
-        name: wanted.device_name.clone().unwrap_or_else(host_name),
+        id,
+        number,
+        name: device_name,
         created_ms: (ports.clock.wall_ns() / 1_000_000).max(0) as u64,
         rules: RULES,
         branch: None,
@@ -129,20 +130,6 @@ async fn open_or_make(
         }
     }
     Ok((Repository::open(store, ports.clone(), secret).await?, false))
-}
-
-pub(crate) fn draw_id(ports: &Ports) -> DeviceId {
-    let mut id = [0; 16];
-    ports.rng.fill(&mut id);
-    DeviceId(id)
-}
-
-pub(crate) fn draw_number(ports: &Ports, taken: &[DeviceNo]) -> Result<DeviceNo, Failure> {
-    let draw = || DeviceNo((ports.rng.next_u64() & 0x7fff_ffff) as u32);
-    (0..NUMBER_DRAWS_MAX)
-        .map(|_| draw())
-        .find(|no| no.0 != 0 && !taken.contains(no))
-        .ok_or_else(|| Failure::new(FailureKind::Bug, "no free device number was drawn"))
 }
 
 /// The name asked for, or the last part of the URI.

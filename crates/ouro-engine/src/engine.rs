@@ -176,6 +176,7 @@ impl Engine {
             Request::Collect(request) => self.collect(&request),
             Request::Check { read_data, repair } => self.check(read_data, repair, progress),
             Request::Devices => self.devices(),
+            Request::RemoveDevice { device, name, this } => self.remove_device(&device, name.as_deref(), this),
         }
     }
 

@@ -71,7 +71,9 @@ impl From<VolumeError> for Failure {
 impl From<SyncError> for Failure {
     fn from(error: SyncError) -> Failure {
         match error {
-            SyncError::Rewritten { .. } => Failure::new(FailureKind::Conflict, error.to_string()),
+            SyncError::Rewritten { .. } | SyncError::RolledBack { .. } => {
+                Failure::new(FailureKind::Conflict, error.to_string())
+            }
             SyncError::Repo(error) => error.into(),
             SyncError::Local(error) => error.into(),
             SyncError::Volume(error) => error.into(),
@@ -85,7 +87,9 @@ impl From<SyncError> for Failure {
             SyncError::CollectionHidden | SyncError::CollectionBusy => {
                 Failure::new(FailureKind::Retry, error.to_string())
             }
-            SyncError::Stopped => Failure::new(FailureKind::Retry, error.to_string()),
+            SyncError::Stopped | SyncError::NoNumber | SyncError::Renewed => {
+                Failure::new(FailureKind::Retry, error.to_string())
+            }
         }
     }
 }

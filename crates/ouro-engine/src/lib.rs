@@ -13,6 +13,7 @@ mod collect;
 mod config;
 mod conflicts;
 mod connect;
+mod devices;
 mod diff;
 mod engine;
 mod failure;

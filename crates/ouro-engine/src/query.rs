@@ -1,18 +1,17 @@
 //! Answers to what doors ask.
 
 use crate::api::{
-    BoxStats, BoxStatus, CommitCost, DeviceLine, EntryInfo, Failure, FailureKind, PathState, PathStatus, PinWish,
-    Progress, Refused, Requests, Response, Status, Unit,
+    BoxStats, BoxStatus, CommitCost, EntryInfo, Failure, FailureKind, PathState, PathStatus, PinWish, Progress,
+    Refused, Requests, Response, Status, Unit,
 };
 use crate::boxes::OpenBox;
 use crate::engine::{Engine, OnProgress};
 use crate::paths::Found;
 use futures::future::{Either, select};
 use ouro_core::content::{BlobRef, Content};
-use ouro_core::id::{FileId, Hlc};
+use ouro_core::id::FileId;
 use ouro_core::render::{self, Page, Seen, What};
 use ouro_core::state::Kind;
-use ouro_core::time::rfc3339;
 use ouro_local::pins::Pin;
 use ouro_local::volume::{Residency, VolumeError};
 use ouro_sync::Cost;
@@ -60,6 +59,7 @@ impl OpenBox {
             cached_bytes: self.volume.blobs().total_bytes(),
             problem,
             lost: sync.lost,
+            renewed: sync.renewed,
         }
     }
 
@@ -407,37 +407,5 @@ impl Engine {
             boxes.push(stats);
         }
         Ok(Response::Stats { boxes })
-    }
-
-    pub(crate) fn devices(&self) -> Result<Response, Failure> {
-        let mut devices = Vec::new();
-        for open in self.boxes.lock().clone() {
-            let heads = open.volume.heads();
-            let mut known: Vec<_> = open.sync.repo().known_devices().into_iter().map(|(no, _)| no).collect();
-            known.sort();
-            // Who writes another line only is told by `branch`.
-            let repo = open.sync.repo();
-            known.retain(|number| repo.line(*number) == open.sync.line() || heads.contains_key(number));
-            let names = open.volume.device_names();
-            for number in known {
-                let head = heads.get(&number);
-                let knew = head.and_then(|head| open.volume.cut_of(number, head.seq).ok());
-                let behind = knew.map(|cut| {
-                    let missed =
-                        heads.iter().map(|(no, head)| head.seq.0 - cut.get(no).map_or(0, |k| k.seq.0.min(head.seq.0)));
-                    missed.sum()
-                });
-                devices.push(DeviceLine {
-                    box_name: open.name.clone(),
-                    name: names.get(&number).cloned().unwrap_or_else(|| format!("device {}", number.0)),
-                    number: number.0,
-                    this: number == open.volume.device(),
-                    commits: head.map_or(0, |h| h.seq.0),
-                    last_commit: head.filter(|h| h.hlc > Hlc(0)).map(|h| rfc3339(h.hlc.millis())),
-                    behind: behind.filter(|_| number != open.volume.device()),
-                });
-            }
-        }
-        Ok(Response::Devices { devices })
     }
 }

@@ -223,6 +223,11 @@ impl Repository {
         Ok((record, self.keys().record_hash(bytes), inline))
     }
 
+    /// What later records call the record of these bytes.
+    pub fn record_hash(&self, bytes: &[u8]) -> RecordHash {
+        self.keys().record_hash(bytes)
+    }
+
     /// Opens a blob inside the bytes of a record.
     ///
     /// # Errors

@@ -303,6 +303,11 @@ impl Repository {
         self.inner.roster.read().devices.get(&id).cloned()
     }
 
+    /// Every device that was met, sorted by id.
+    pub fn known(&self) -> Vec<DeviceInfo> {
+        self.inner.roster.read().devices.values().cloned().collect()
+    }
+
     pub(crate) fn meet(&self, device: DeviceInfo) {
         self.inner.roster.write().devices.insert(device.id, device);
     }

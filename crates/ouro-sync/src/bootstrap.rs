@@ -16,9 +16,11 @@ use std::sync::Arc;
 /// What the remote says.
 pub async fn learn_devices(repo: &Repository, volume: &Volume) -> Result<(), SyncError> {
     for device in repo.devices().await? {
-        repo.learn_device(device.number, device.id);
-        volume.learn_line(device.number, repo.line_of(&device));
-        volume.name_device(device.number, device.shown());
+        // Of several that drew one number at most one writes.
+        if repo.device_id(device.number).is_ok_and(|holder| holder == device.id) {
+            volume.learn_line(device.number, repo.line_of(&device));
+            volume.name_device(device.number, device.shown());
+        }
     }
     Ok(())
 }
@@ -32,6 +34,8 @@ impl Sync {
     pub async fn begin(self: &Arc<Self>) -> Result<(), SyncError> {
         let _turn = self.turn.lock().await;
         learn_devices(&self.repo, &self.volume).await?;
+        self.check_identity().await?;
+        self.check_number().await?;
         if !self.volume.heads().is_empty() {
             return Ok(());
         }

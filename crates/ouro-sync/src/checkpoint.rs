@@ -3,10 +3,10 @@
 use crate::status::Cost;
 use crate::{Sync, SyncError};
 use ouro_core::delta::Delta;
-use ouro_core::id::{NodeId, Seq};
+use ouro_core::id::NodeId;
 use ouro_core::tree::{self, NewNode, NodeRef};
 use ouro_local::volume::{Announced, CheckpointInput, VolumeError};
-use ouro_repo::{Announcement, Hint, RULES};
+use ouro_repo::Announcement;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -41,7 +41,7 @@ impl Sync {
         self.finish_outright().await?;
         if let Some(sealed) = self.volume.sealed() {
             // It has taken the next place in the log already.
-            self.push_sealed(&sealed).await?;
+            self.push_anyhow(sealed).await?;
         }
         let began = self.ports.clock.monotonic_ns();
         let before = self.repo.store().usage();
@@ -54,7 +54,7 @@ impl Sync {
         self.commit_outright(Delta::default(), Some(announced.clone())).await?;
         let adopting = announced.clone();
         self.with_all(move |sync| sync.volume.adopt_own(&adopting, &input)).await?;
-        self.write_hint(&announced).await?;
+        self.write_hint().await?;
         let after = self.repo.store().usage();
         let bytes = after.bytes_out - before.bytes_out;
         let cost = Cost {
@@ -110,20 +110,6 @@ impl Sync {
         })
         .await??;
         Ok(Some(root))
-    }
-
-    /// Leaves the hint by which a fresh device begins.
-    async fn write_hint(&self, announced: &Announced) -> Result<(), SyncError> {
-        let own = self.volume.heads().get(&self.volume.device()).map_or(Seq(0), |head| head.seq);
-        let hint = Hint {
-            device: self.device,
-            seq: own,
-            checkpoint: Some(announcement(announced)),
-            acknowledged: self.acknowledged(),
-            written_ms: (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64,
-            rules: RULES,
-        };
-        Ok(self.repo.write_hint(&hint).await?)
     }
 }
 

@@ -64,6 +64,20 @@ pub enum SyncError {
         /// The object.
         name: String,
     },
+    /// The log lacks a commit of this device that was there.
+    #[error(
+        "the storage was set back: commit {seq} of this device was there and is not any more; restore the storage, or join again into a new repository"
+    )]
+    RolledBack {
+        /// The commit.
+        seq: u64,
+    },
+    /// This device goes on under another identity, and what was under way goes along.
+    #[error("this device goes on under another identity: try again")]
+    Renewed,
+    /// Chance gave no number that is free.
+    #[error("no free device number was drawn: try again")]
+    NoNumber,
     /// A tree was written and its root has no place.
     #[error("a checkpoint was written without a place for its root")]
     RootLost,
@@ -73,10 +87,26 @@ pub enum SyncError {
 }
 
 impl SyncError {
-    /// Whether going on writing could do harm: something is not as every device must find it.
+    /// Whether going on writing could do harm: something is not as every device must find it, or not known to this version.
     pub fn is_alarm(&self) -> bool {
-        matches!(self, SyncError::DigestDiffers { .. } | SyncError::Rewritten { .. })
-            || matches!(self, SyncError::Repo(RepoError::ClonedDevice { .. }))
+        matches!(self, SyncError::DigestDiffers { .. } | SyncError::Rewritten { .. } | SyncError::RolledBack { .. })
+            || self.is_copy()
+            || self.is_newer()
+    }
+
+    /// Whether the name of this device's next commit was taken.
+    pub(crate) fn is_copy(&self) -> bool {
+        matches!(self, SyncError::Repo(RepoError::ClonedDevice { .. }))
+    }
+
+    /// Whether something was written by a newer Ourobox, so that what it does to the state can't be told.
+    pub(crate) fn is_newer(&self) -> bool {
+        use ouro_core::codec::DecodeError;
+        match self {
+            SyncError::Repo(error) => error.is_newer(),
+            SyncError::BulkDelta { error } => matches!(error, DecodeError::NewerFormat { .. }),
+            _ => false,
+        }
     }
 
     /// Whether waiting and trying again may help by itself.
@@ -85,7 +115,11 @@ impl SyncError {
             SyncError::Repo(error) => error.is_retryable(),
             SyncError::Local(error) => error.is_full(),
             SyncError::Volume(error) => !matches!(error, VolumeError::ReadOnly { .. }),
-            SyncError::Stopped | SyncError::CollectionHidden | SyncError::CollectionBusy => true,
+            SyncError::Stopped
+            | SyncError::NoNumber
+            | SyncError::Renewed
+            | SyncError::CollectionHidden
+            | SyncError::CollectionBusy => true,
             _ => false,
         }
     }

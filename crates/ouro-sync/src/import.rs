@@ -8,7 +8,7 @@ use crate::{Sync, SyncError};
 use ouro_core::birth::{Birth, Born, Cradle};
 use ouro_core::content::{BlobRef, Content, Locator};
 use ouro_core::edit::EditError;
-use ouro_core::id::{BlobId, FileId, PackId};
+use ouro_core::id::{BlobId, DeviceId, FileId, PackId};
 use ouro_core::name::Name;
 use ouro_core::render;
 use ouro_core::state::{Attributes, Kind, Place};
@@ -74,6 +74,8 @@ pub enum LeftOut {
 /// An import under way: which directories of it are which in the box.
 pub struct Import {
     sync: Arc<Sync>,
+    /// Who this device was at the beginning: the ids below are its own.
+    device: DeviceId,
     directories: BTreeMap<Ordinal, Vec<FileId>>,
     /// Files with several names.
     linked: BTreeMap<Ordinal, (FileId, Place)>,
@@ -130,7 +132,8 @@ impl Import {
         sync.finish_earlier().await?;
         drop(turn);
         sync.imports.fetch_add(1, Ordering::Relaxed);
-        Ok(Import { sync, directories: BTreeMap::new(), linked: BTreeMap::new() })
+        let device = sync.device();
+        Ok(Import { sync, device, directories: BTreeMap::new(), linked: BTreeMap::new() })
     }
 
     /// A directory of the tree is this one of the box: the union of directories shown as one.
@@ -155,7 +158,7 @@ impl Import {
     /// box's next commit. What was changed in the box before is committed before.
     ///
     /// # Errors
-    /// What the remote, the journal or the index says. Then none, or some of the batch's first, were taken in; what was stored is known,
+    /// [`SyncError::Renewed`] if this device has become another: begin again. What the remote, the journal or the index says. Then none, or some of the batch's first, were taken in; what was stored is known,
     /// so that taking it in again sends little.
     pub async fn take(
         &mut self,
@@ -244,7 +247,7 @@ impl Import {
             return Ok(());
         }
         let births: Arc<[Birth]> = births.into();
-        let made = self.sync.commit_births(Arc::clone(&births)).await?;
+        let made = self.sync.commit_births(self.device, Arc::clone(&births)).await?;
         for ((birth, outcome), Kin { ordinal, owner, has_links }) in births.iter().zip(&made).zip(kin) {
             let id = match outcome {
                 Ok(id) => *id,
@@ -335,6 +338,7 @@ impl Sync {
     /// Makes entries in a commit of their own, and says for each its id or why it was not made. It is on the remote when this returns.
     async fn commit_births(
         self: &Arc<Self>,
+        device: DeviceId,
         births: Arc<[Birth]>,
     ) -> Result<Vec<Result<FileId, EditError>>, SyncError> {
         let turn = self.turn.lock().await;
@@ -342,7 +346,10 @@ impl Sync {
         // So a name that was freed is free for others too, and a directory made before is known to them.
         self.finish_earlier().await?;
         if let Some(sealed) = self.with_all(|sync| sync.volume.seal()).await? {
-            self.push_sealed(&sealed).await?;
+            self.push_anyhow(sealed).await?;
+        }
+        if self.device() != device {
+            return Err(SyncError::Renewed);
         }
         let Born { made, delta } = self.with_all(move |sync| sync.volume.bear(&births)).await?;
         let committed = if delta.files.is_empty() { Ok(()) } else { self.commit_outright(delta, None).await };

@@ -17,12 +17,14 @@ mod content;
 mod error;
 mod fetch;
 mod fork;
+mod identity;
 mod import;
 mod index;
 mod layer_reader;
 mod lines;
 mod neighbours;
 mod outright;
+mod presence;
 mod pull;
 mod push;
 mod schedule;
@@ -32,17 +34,18 @@ mod status;
 pub use bootstrap::learn_devices;
 pub use collection::{CollectOptions, EXPIRY_MS, GRACE_MS, Report, Stage};
 pub use error::SyncError;
+pub use identity::{Renewal, draw_identity};
 pub use import::{Import, Incoming, Inflow, LeftOut, Ordinal};
 pub use snapshot::{Taken, Turn};
 pub use status::{Cost, SyncStatus};
 
-use ouro_core::id::{BlobId, DeviceId, Line, NodeId};
+use ouro_core::id::{BlobId, DeviceId, DeviceNo, Line, NodeId, Seq};
 use ouro_local::volume::Volume;
 use ouro_repo::{Ports, Repository};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tokio::sync::{Notify, watch};
 
 /// One box's sync. Shared by reference; start [`Sync::run`] as a task, and call the rest from anywhere.
@@ -50,7 +53,7 @@ pub struct Sync {
     volume: Arc<Volume>,
     repo: Repository,
     ports: Ports,
-    device: DeviceId,
+    device: RwLock<DeviceId>,
     /// Rung when there is something to push and nobody is about to.
     changed: Notify,
     /// The pushing task waits to be rung. While it does not, a change costs no wake-up.
@@ -77,16 +80,22 @@ pub struct Sync {
     looked: Mutex<Option<(u64, i64)>>,
     /// The collection that this device's hint says was acknowledged, as far as this process knows.
     hinted: Mutex<u64>,
+    /// Commits that are needed of devices that were removed, since others are made on them.
+    needed: Mutex<BTreeMap<DeviceNo, Seq>>,
+    /// The newest rules that every device knows, as far as this one knows.
+    rules_supported: AtomicU32,
 }
 
 impl Sync {
-    /// A sync of `volume` with `repo` as the device `device`. Nothing runs yet.
-    pub fn new(volume: Arc<Volume>, repo: Repository, ports: Ports, device: DeviceId) -> Arc<Sync> {
+    /// A sync of `volume` with `repo`. This device joined as `joined`, and may have become another since. Nothing runs yet.
+    pub fn new(volume: Arc<Volume>, repo: Repository, ports: Ports, joined: DeviceId) -> Arc<Sync> {
+        let id = volume.identity().map_or(joined, |identity| identity.id);
+        repo.learn_device(volume.device(), id);
         let sync = Arc::new(Sync {
             volume,
             repo,
             ports,
-            device,
+            device: RwLock::new(id),
             changed: Notify::new(),
             idle: AtomicBool::new(true),
             changes: AtomicU64::new(0),
@@ -103,6 +112,8 @@ impl Sync {
             imports: AtomicU64::new(0),
             looked: Mutex::default(),
             hinted: Mutex::default(),
+            needed: Mutex::default(),
+            rules_supported: AtomicU32::new(0),
         });
         let weak = Arc::downgrade(&sync);
         sync.volume.on_pending(Box::new(move || {

@@ -1,6 +1,6 @@
 //! Other lines: a box takes in its own line's logs, and of others exactly what a commit that it takes in was made on.
 
-use crate::pull::{READ_AHEAD, ReadCommit};
+use crate::pull::{READ_AHEAD, ReadCommit, next_of};
 use crate::snapshot::{Taken, Turn};
 use crate::{Sync, SyncError};
 use futures::FutureExt;
@@ -27,11 +27,12 @@ struct Looked {
 }
 
 impl Sync {
-    /// The devices known that write a line, this one left out, in order of number.
+    /// The devices known that write a line, in order of number: this one left out, and those that were removed and of which all is known
+    /// that counts.
     pub(crate) fn writers(&self, line: Line) -> Vec<DeviceNo> {
-        let own = self.volume.device();
-        let known = self.repo.known_devices().into_iter().map(|(no, _)| no);
-        known.filter(|no| *no != own && self.repo.line(*no) == line).collect()
+        let (own, heads) = (self.volume.device(), self.volume.heads());
+        let known = self.repo.known_devices().into_iter().map(|(no, _)| no).filter(|no| *no != own);
+        known.filter(|no| self.repo.line(*no) == line && self.counts(*no, next_of(&heads, *no))).collect()
     }
 
     /// Takes in what a commit was made on, as far as that belongs to other lines. True if all it was made on is known then.

@@ -5,7 +5,7 @@ use crate::{Sync, SyncError};
 use bytes::Bytes;
 use ouro_core::delta::Delta;
 use ouro_local::volume::{Announced, Commit};
-use ouro_repo::{Body, RULES, Record};
+use ouro_repo::{Body, Record};
 use std::sync::Arc;
 
 impl Sync {
@@ -13,17 +13,17 @@ impl Sync {
     /// commit is on its way.
     ///
     /// # Errors
-    /// What the remote or the disk says. Once its record is fixed in the journal, the commit is published by whoever has the next turn.
+    /// [`SyncError::Renewed`] if this device goes on under another identity; what the remote or the disk says. Once its record is fixed in the journal, the commit is published by whoever has the next turn.
     pub(crate) async fn commit_outright(
         self: &Arc<Self>,
         delta: Delta,
         checkpoint: Option<Announced>,
     ) -> Result<(), SyncError> {
-        let device = self.volume.device();
+        let (device, id) = (self.volume.device(), self.device());
         let (seq, hlc) = self.volume.next_stamp();
         let parents = self.volume.heads();
         let mut record = Record {
-            rules: RULES,
+            rules: self.rules(),
             device,
             seq,
             line: self.line(),
@@ -47,14 +47,22 @@ impl Sync {
             Ok::<(), SyncError>(())
         })
         .await??;
-        self.finish_outright().await
+        self.finish_outright().await?;
+        // What an import took in goes along and is committed with all else; who asked knows ids that are none any more.
+        if self.device() == id { Ok(()) } else { Err(SyncError::Renewed) }
     }
 
     /// Publishes a commit that was fixed outright and is not confirmed yet.
     pub(crate) async fn finish_outright(self: &Arc<Self>) -> Result<(), SyncError> {
         let Some((commit, bytes)) = self.volume.outright() else { return Ok(()) };
+        if self.check_number().await? {
+            return Ok(());
+        }
         let bytes = Bytes::copy_from_slice(&bytes);
-        self.repo.publish_record(self.volume.device(), self.device, commit.seq, bytes).await?;
-        self.with_all(|sync| sync.volume.confirm_outright()).await
+        let published = self.repo.publish_record(commit.device, self.device(), commit.seq, bytes).await;
+        match self.outlive_copy(published.map_err(SyncError::from)).await? {
+            Some(()) => self.with_all(|sync| sync.volume.confirm_outright()).await,
+            None => Ok(()),
+        }
     }
 }

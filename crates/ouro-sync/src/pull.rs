@@ -36,24 +36,58 @@ impl Sync {
     pub async fn pull(self: &Arc<Self>) -> Result<usize, SyncError> {
         let _turn = self.turn.lock().await;
         let mut taken = 0;
+        let mut refused = BTreeMap::new();
         loop {
             let mut progress = 0;
             for device in self.writers(self.line()) {
-                progress += self.pull_device(device).await?;
+                match self.pull_device(device).await {
+                    Ok(count) => progress += count,
+                    // What is wrong with one log, or not known to this version, keeps nobody from reading the others.
+                    Err(error) if error.is_alarm() => drop(refused.insert(device, error)),
+                    Err(error) => return Err(error),
+                }
             }
             taken += progress;
             if progress == 0 {
                 break;
             }
         }
+        self.heed_storage_clock();
         self.tell(|status| status.pulls += 1);
-        Ok(taken)
+        refused.into_values().next().map_or(Ok(taken), Err)
+    }
+
+    /// Whether a commit counts: all of a device that was not removed; of one that was, those up to the last that was counted, and those
+    /// that others are made on.
+    pub(crate) fn counts(&self, device: DeviceNo, seq: Seq) -> bool {
+        let id = self.repo.device_id(device);
+        let Some(last) = id.ok().and_then(|id| self.repo.retired_at(id)) else { return true };
+        seq <= last || self.needed.lock().get(&device).is_some_and(|needed| seq <= *needed)
+    }
+
+    /// Notes what a commit was made on and is not known here. Of this device itself nothing should be unknown.
+    async fn need(self: &Arc<Self>, commit: &Commit) -> Result<(), SyncError> {
+        let (own, heads) = (self.volume.device(), self.volume.heads());
+        let mut copied = false;
+        for (device, parent) in &commit.parents {
+            let unknown = heads.get(device).is_none_or(|head| head.seq < parent.seq);
+            copied |= unknown && *device == own;
+            if unknown {
+                let mut needed = self.needed.lock();
+                let seq = needed.entry(*device).or_insert(parent.seq);
+                *seq = parent.seq.max(*seq);
+            }
+        }
+        if copied { self.check_identity().await } else { Ok(()) }
     }
 
     async fn pull_device(self: &Arc<Self>, device: DeviceNo) -> Result<usize, SyncError> {
         let mut ahead = VecDeque::new();
         for count in 0..RECORDS_AT_ONCE {
-            let next = self.volume.heads().get(&device).map_or(Seq(0), |head| head.seq).next();
+            let next = next_of(&self.volume.heads(), device);
+            if !self.counts(device, next) {
+                return Ok(count);
+            }
             if ahead.is_empty() {
                 ahead = self.read_ahead(device, next, READ_AHEAD[count.min(READ_AHEAD.len() - 1)]).await?;
             }
@@ -61,6 +95,7 @@ impl Sync {
             let read = self.open_commit(device, next, bytes).await?;
             if !self.knows_parents(&read.commit) && !self.reach_other_lines(&read.commit).await? {
                 // Its turn comes after those it was made on.
+                self.need(&read.commit).await?;
                 return Ok(count);
             }
             self.compare(&read)?;
@@ -186,6 +221,7 @@ impl Sync {
         let opening = bytes.clone();
         let (record, hash, inline) = self.blocking(move |sync| sync.repo.open_record(id, seq, &opening)).await??;
         self.meet_parents(&record).await?;
+        self.volume.meet_rules_version(record.rules);
         self.keep_inline(&bytes, &inline);
         let (digest, previous) = (Digest(record.digest), record.previous);
         let commit = self.commit_of(record, hash).await?;
@@ -269,6 +305,10 @@ impl Sync {
         }
         Ok(())
     }
+}
+
+pub(crate) fn next_of(heads: &BTreeMap<DeviceNo, Head>, device: DeviceNo) -> Seq {
+    heads.get(&device).map_or(Seq(0), |head| head.seq).next()
 }
 
 /// A checkpoint as the volume knows it: its announcement's parents are the very commits it covers.

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use ouro_core::codec::{decode_delta, encode_delta};
 use ouro_core::content::Locator;
 use ouro_core::delta::Delta;
-use ouro_core::id::{BlobId, FileId, RecordHash};
+use ouro_core::id::{BlobId, FileId, RecordHash, Version};
 use ouro_local::volume::{Sealed, VolumeError};
-use ouro_repo::{Body, RULES, Record};
+use ouro_repo::{Body, Record};
 use std::sync::Arc;
 
 /// A delta of more files than this is kept in packs instead of in the record.
@@ -26,7 +26,7 @@ impl Sync {
     /// after it, the same bytes are published until they are there.
     ///
     /// # Errors
-    /// [`SyncError::Repo`] with `ClonedDevice` if another machine writes as this device; else anything the remote or the disk says.
+    /// Anything the remote or the disk says. That another machine writes as this device is none: this one goes on as another device.
     pub async fn push(self: &Arc<Self>) -> Result<bool, SyncError> {
         if self.looked.lock().is_some() {
             self.look_if_due(LOOK_BEFORE_PUT_MS).await?;
@@ -35,9 +35,26 @@ impl Sync {
         self.finish_outright().await?;
         let Some(sealed) = self.with_all(|sync| sync.volume.seal()).await? else { return Ok(false) };
         self.tell(|status| status.pushing = true);
-        let outcome = self.push_sealed(&sealed).await;
+        let outcome = self.push_anyhow(sealed).await;
         self.tell(|status| status.pushing = false);
-        outcome.map(|()| true)
+        outcome.map(|_| true)
+    }
+
+    /// Publishes a sealed generation, as another device if it turns out that a copy of this one runs. Returns the version it got at last. The
+    /// caller has the turn.
+    pub(crate) async fn push_anyhow(self: &Arc<Self>, sealed: Sealed) -> Result<Version, SyncError> {
+        let outcome = match self.push_sealed(&sealed).await {
+            Err(SyncError::Renewed) => None,
+            outcome => self.outlive_copy(outcome).await?,
+        };
+        if outcome.is_some() {
+            return Ok(sealed.version);
+        }
+        match self.volume.sealed() {
+            Some(sealed) => self.push_sealed(&sealed).await.map(|()| sealed.version),
+            // A former self of this device had published all of it.
+            None => Ok(sealed.version),
+        }
     }
 
     /// Publishes a sealed generation and takes it into the committed state. The caller has the turn.
@@ -48,8 +65,11 @@ impl Sync {
             Some((bytes, hash)) => (Bytes::copy_from_slice(bytes), *hash),
             None => self.make_record(sealed).await?,
         };
-        let (seq, device) = (sealed.version.seq, self.volume.device());
-        self.repo.publish_record(device, self.device, seq, record.clone()).await?;
+        if self.check_number().await? {
+            return Err(SyncError::Renewed);
+        }
+        let Version { seq, device, .. } = sealed.version;
+        self.repo.publish_record(device, self.device(), seq, record.clone()).await?;
         // What is durable is read back from the very bytes: the contents have their places then.
         let (opened, inline) = self.open_own(sealed, hash, &record)?;
         let delta = self.delta_of(opened.body).await?;
@@ -79,7 +99,7 @@ impl Sync {
         hash: RecordHash,
         bytes: &Bytes,
     ) -> Result<(Record, Vec<(BlobId, Locator)>), SyncError> {
-        let (record, found, inline) = self.repo.open_record(self.device, sealed.version.seq, bytes)?;
+        let (record, found, inline) = self.repo.open_record(self.device(), sealed.version.seq, bytes)?;
         debug_assert_eq!(found, hash, "the journal keeps the very bytes");
         Ok((record, inline))
     }
@@ -109,7 +129,7 @@ impl Sync {
         };
         let own = sealed.parents.get(&self.volume.device());
         let record = Record {
-            rules: RULES,
+            rules: self.rules(),
             device: self.volume.device(),
             seq: sealed.version.seq,
             line: self.line(),

@@ -138,10 +138,11 @@ impl Sync {
         if round == 0 {
             self.begin().await?;
         } else if round.is_multiple_of(DEVICES_EVERY) {
-            crate::learn_devices(&self.repo, &self.volume).await?;
+            self.meet_devices().await?;
         }
         let mut taken = if self.look_due(LOOK_MS) { self.look().await? } else { 0 };
         taken += self.pull().await?;
+        self.show_presence().await?;
         if round == 0 || !self.index_complete() {
             if std::env::var_os(NO_INDEX_FETCH).is_none() {
                 self.fetch_index().await?;

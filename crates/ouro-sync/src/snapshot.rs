@@ -1,7 +1,7 @@
 //! Commits that somebody asks for: now, under a name, or as one that holds nothing else.
 
 use crate::{Sync, SyncError};
-use ouro_core::id::{DeviceNo, Seq};
+use ouro_core::id::{DeviceNo, Seq, Version};
 use ouro_local::volume::Sealed;
 use std::sync::Arc;
 
@@ -52,16 +52,17 @@ impl Sync {
     /// Publishes a commit that was asked for, and says how that went.
     pub(crate) async fn publish_taken(self: &Arc<Self>, sealed: &Sealed) -> Taken {
         self.tell(|status| status.pushing = true);
-        let published = self.push_sealed(sealed).await;
+        let published = self.push_anyhow(sealed.clone()).await;
         self.tell(|status| status.pushing = false);
-        Taken { device: sealed.version.device, seq: sealed.version.seq, published }
+        let Version { device, seq, .. } = *published.as_ref().unwrap_or(&sealed.version);
+        Taken { device, seq, published: published.map(drop) }
     }
 
     /// One commit is on its way at a time, and it has the next place in the log.
     pub(crate) async fn finish_earlier(self: &Arc<Self>) -> Result<(), SyncError> {
         self.finish_outright().await?;
         match self.volume.sealed() {
-            Some(sealed) => self.push_sealed(&sealed).await,
+            Some(sealed) => self.push_anyhow(sealed).await.map(drop),
             None => Ok(()),
         }
     }

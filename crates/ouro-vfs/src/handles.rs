@@ -1,10 +1,13 @@
 //! Open files and directories.
 
 use crate::look::Locus;
+use crate::realm::Realm;
+use crate::renumber::{told, told_place};
 use crate::stop::Errno;
 use crate::types::{Handle, NodeNo, OpenFlags};
+use ouro_core::id::FileId;
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -76,6 +79,29 @@ impl Handles {
         Ok(file)
     }
 
+    /// Files of a live box have other ids now; who has them open goes on.
+    pub(crate) fn renumber(&self, realm: &Realm, files: &BTreeMap<FileId, FileId>) {
+        let tell = |locus: &Locus| Locus {
+            realm: locus.realm.clone(),
+            file: told(files, locus.file),
+            noted: locus.noted.as_ref().map(|place| told_place(files, place)),
+        };
+        for open in self.open.write().values_mut() {
+            match open {
+                Open::File(file) if file.locus.realm.is(realm) => {
+                    let OpenFile { node, locus, flags, .. } = &**file;
+                    let (node, locus, flags) = (*node, tell(locus), *flags);
+                    *file = Arc::new(OpenFile { node, locus, flags, run: Mutex::default() });
+                }
+                Open::Directory(directory) if directory.locus.realm.is(realm) => {
+                    let locus = tell(&directory.locus);
+                    *directory = Arc::new(OpenDirectory { node: directory.node, locus });
+                }
+                Open::File(_) | Open::Directory(_) => {}
+            }
+        }
+    }
+
     pub(crate) fn remove_directory(&self, handle: Handle) {
         if self.directory(handle).is_ok() {
             self.open.write().remove(&handle.0);
@@ -124,8 +150,6 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::realm::Realm;
-    use ouro_core::id::FileId;
 
     const SIZE: u64 = 100 << 20;
     const STEP: u64 = 128 << 10;

@@ -18,6 +18,7 @@ mod permission;
 mod ports;
 mod realm;
 mod remove;
+mod renumber;
 mod snapshots;
 mod stop;
 mod table;

@@ -3,6 +3,7 @@
 //! A realm is one tree of files: the live state of a box, the state of a box at a commit, or one of the virtual directories that hold them
 //! together. The file ids of a box mounted alone are its inode numbers; in every other realm a file's number is a keyed hash of realm and id.
 
+use crate::renumber::Moved;
 use crate::snapshots::Past;
 use crate::table::ViewNo;
 use crate::types::NodeNo;
@@ -62,18 +63,27 @@ pub(crate) struct Numbering {
     pub(crate) key: [u8; 32],
     /// What tells boxes apart from mount to mount: their names.
     pub(crate) boxes: Vec<Vec<u8>>,
+    pub(crate) moved: Moved,
 }
 
 impl Numbering {
     /// The inode number of a file.
     pub(crate) fn node(&self, realm: &Realm, file: FileId) -> NodeNo {
         match realm {
-            Realm::Live(_) if self.alone => NodeNo(file.0),
-            Realm::Live(volume) => self.hash(b"live", *volume, &[], file),
+            Realm::Live(volume) => match self.moved.node(*volume, file) {
+                Some(node) => node,
+                None if self.alone => NodeNo(file.0),
+                None => self.hash(b"live", *volume, &[], file),
+            },
             Realm::Top => NodeNo::ROOT,
             Realm::Shelf(volume) => self.hash(b"shelf", *volume, &[], file),
             Realm::Past(past) => self.hash(b"past", past.volume, &past.identity(), file),
         }
+    }
+
+    /// The node of a file whose id was another file's before, which keeps its node.
+    pub(crate) fn displaced(&self, volume: u32, file: FileId) -> NodeNo {
+        self.hash(b"displaced", volume, &[], file)
     }
 
     fn hash(&self, what: &[u8], volume: u32, more: &[u8], file: FileId) -> NodeNo {
@@ -99,9 +109,14 @@ mod tests {
 
     #[test]
     fn numbers_are_file_ids_for_one_box_and_distinct_hashes_for_everything_else() {
-        let alone = Numbering { alone: true, key: [7; 32], boxes: vec![b"a".to_vec()] };
+        let alone = Numbering { alone: true, key: [7; 32], boxes: vec![b"a".to_vec()], moved: Moved::default() };
         assert_eq!(alone.node(&Realm::Live(0), FileId(42)), NodeNo(42));
-        let many = Numbering { alone: false, key: [7; 32], boxes: vec![b"a".to_vec(), b"b".to_vec()] };
+        let many = Numbering {
+            alone: false,
+            key: [7; 32],
+            boxes: vec![b"a".to_vec(), b"b".to_vec()],
+            moved: Moved::default(),
+        };
         let numbers = [
             many.node(&Realm::Live(0), FileId(42)),
             many.node(&Realm::Live(1), FileId(42)),
@@ -112,7 +127,12 @@ mod tests {
             assert_eq!(number.0 >> 63, 1);
             assert!(!numbers[..i].contains(number));
         }
-        let reordered = Numbering { alone: false, key: [7; 32], boxes: vec![b"b".to_vec(), b"a".to_vec()] };
+        let reordered = Numbering {
+            alone: false,
+            key: [7; 32],
+            boxes: vec![b"b".to_vec(), b"a".to_vec()],
+            moved: Moved::default(),
+        };
         assert_eq!(
             reordered.node(&Realm::Live(1), FileId(42)),
             numbers[0],

@@ -5,6 +5,7 @@ use crate::handles::Handles;
 use crate::look::{Halt, Locus, Look, Standing, search};
 use crate::ports::{Fetch, FetchError, Invalidate, Processes};
 use crate::realm::{BOXES_MAX, Numbering, Realm};
+use crate::renumber::Moved;
 use crate::snapshots::Pasts;
 use crate::stop::{Errno, Reply, Stop, Wait};
 use crate::table::Table;
@@ -19,7 +20,7 @@ use ouro_core::row::Missing;
 use ouro_core::state::Place;
 use ouro_local::volume::{Orphan, Volume, VolumeError};
 use parking_lot::Mutex;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// How often an operation is tried again when what it looked at has moved meanwhile.
 pub(crate) const TRIES_MAX: u32 = 8;
@@ -57,6 +58,7 @@ impl Vfs {
             alone: boxes.len() == 1,
             key: options.node_key,
             boxes: boxes.iter().map(|b| b.name.as_bytes().to_vec()).collect(),
+            moved: Moved::default(),
         };
         let vfs = Arc::new(Vfs {
             born_ns: boxes.first().map_or(0, |b| b.volume.now_ns()),
@@ -74,6 +76,12 @@ impl Vfs {
         });
         for (number, mounted) in (0..).zip(&vfs.boxes) {
             let vfs = Arc::downgrade(&vfs);
+            let renumbering = Weak::clone(&vfs);
+            mounted.volume.on_renumber(Box::new(move |files| {
+                if let Some(vfs) = renumbering.upgrade() {
+                    vfs.renumbered(number, files);
+                }
+            }));
             mounted.volume.on_change(Box::new(move |change| {
                 if let Some(vfs) = vfs.upgrade() {
                     vfs.changed(number, change);
@@ -118,7 +126,8 @@ impl Vfs {
                 Ok(Locus { realm, file: note.file, noted: note.place })
             }
             None if self.numbering.alone && node.0 >> 63 == 0 => {
-                Ok(Locus { realm: Realm::Live(0), file: FileId(node.0), noted: None })
+                let file = self.numbering.moved.file(node).unwrap_or(FileId(node.0));
+                Ok(Locus { realm: Realm::Live(0), file, noted: None })
             }
             None => Err(Errno::Stale),
         }

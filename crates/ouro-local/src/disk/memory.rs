@@ -110,6 +110,20 @@ impl MemoryDisk {
         shared.names = names;
     }
 
+    /// A disk that holds what this one shows now, as durable, and goes its own way from here: the image of a backup.
+    #[must_use]
+    pub fn fork(&self) -> MemoryDisk {
+        let shared = self.shared.lock();
+        let copy = |node: &Node| {
+            let now = node.lock().now.clone();
+            Arc::new(Mutex::new(Bytes { durable: now.clone(), now, since: Vec::new() }))
+        };
+        let names: BTreeMap<String, Node> =
+            shared.names.iter().map(|(name, node)| (name.clone(), copy(node))).collect();
+        let forked = Shared { durable_names: names.clone(), names, used: shared.used, ..Shared::default() };
+        MemoryDisk { shared: Arc::new(Mutex::new(forked)) }
+    }
+
     /// Overwrites bytes of a file behind everybody's back, as a failing disk does.
     ///
     /// # Errors

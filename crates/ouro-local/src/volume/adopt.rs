@@ -128,7 +128,7 @@ impl Volume {
                     continue;
                 }
                 self.settle_hot(state)?;
-                fresh.overlay(&self.nodes, state)?;
+                fresh.overlay(&self.nodes, state.sealed.as_ref(), &state.pending.files)?;
                 let mut directories: Vec<FileId> = Vec::new();
                 directories.extend(fresh.live.keys().chain(state.live.keys()).map(|k| k.directory));
                 directories.push(FileId::ROOT);
@@ -142,7 +142,7 @@ impl Volume {
                 state.covers = checkpoint.covers.clone();
                 state.covers_digest = checkpoint.digest;
                 state.since = since;
-                state.clock = state.clock.max(state.heads.values().map(|h| h.hlc).max().unwrap_or_default());
+                self.heed_heads(state);
                 Change { directories, ..Change::default() }
             };
             change.tidy();

@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(crate) const ORPHAN_GENERATION: u64 = u64::MAX;
 
 /// File id counters reserved in the ledger at a time.
-const COUNTERS_RESERVED: u32 = 4096;
+pub(super) const COUNTERS_RESERVED: u32 = 4096;
 
 /// A file that was unlinked, here or elsewhere, while somebody has it open: it lives until it is closed.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl Volume {
             let rows = state.live_rows(&self.nodes);
             let mut fresh = || {
                 counter += 1;
-                FileId::new(self.device, counter - 1)
+                FileId::new(state.device, counter - 1)
             };
             let edit = Edit {
                 rows: &rows,
@@ -107,7 +107,7 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::ReadOnly`], [`VolumeError::Missing`], or a failing journal.
     pub fn bear(&self, births: &[Birth]) -> Result<Born, VolumeError> {
-        let mut counter = {
+        let (device, mut counter) = {
             let mut state = self.state.write();
             self.check_writable(&state)?;
             let first = state.counter;
@@ -115,11 +115,11 @@ impl Volume {
             if let Some(reserved) = reserved {
                 self.ledger.submit(vec![reserved]);
             }
-            first
+            (state.device, first)
         };
         let mut fresh = || {
             counter += 1;
-            FileId::new(self.device, counter - 1)
+            FileId::new(device, counter - 1)
         };
         let view = self.view();
         Ok(birth::bear(&view, &view, &mut fresh, births)?)

@@ -1,5 +1,6 @@
 //! How the volume's own facts stand in the ledger.
 
+use super::identity::Identity;
 use super::learn::{Announced, Commit};
 use super::lines::Lines;
 use super::state::Head;
@@ -11,7 +12,7 @@ use ouro_core::codec::{
 use ouro_core::content::Content;
 use ouro_core::delta::{AddedContent, FileDelta};
 use ouro_core::digest::Digest;
-use ouro_core::id::{DeviceNo, FileId, Hlc, Line, RecordHash, Seq, Version};
+use ouro_core::id::{DeviceId, DeviceNo, FileId, Hlc, Line, RecordHash, Seq, Version};
 use ouro_core::name::Name;
 use ouro_core::state::{Kind, Place};
 use ouro_core::tree::{NodeRef, read_node_ref, write_node_ref};
@@ -28,6 +29,10 @@ pub(crate) const META_CLOCK: &str = "clock";
 pub(crate) const META_DEVICES: &str = "devices";
 pub(crate) const META_COLLECTED: &str = "collected";
 pub(crate) const META_LINES: &str = "lines";
+pub(crate) const META_IDENTITY: &str = "identity";
+pub(crate) const META_INTENDED: &str = "intended";
+pub(crate) const META_RULES: &str = "rules";
+pub(crate) const META_HINTED: &str = "hinted";
 
 /// A damaged row of the ledger: never repaired by forgetting.
 pub(crate) fn damaged(what: &str, error: DecodeError) -> LocalError {
@@ -189,6 +194,22 @@ pub(crate) fn read_lines(bytes: &[u8]) -> Result<Lines, DecodeError> {
     lines.fork = read_heads(&mut input)?;
     input.finish()?;
     Ok(lines)
+}
+
+pub(crate) fn identity(key: &'static str, identity: &Identity) -> Write {
+    let mut out = Writer::new();
+    out.raw(&identity.id.0);
+    out.varint(u64::from(identity.number.0));
+    out.bytes(identity.name.as_bytes());
+    meta(key, out.into_vec())
+}
+
+pub(crate) fn read_identity(bytes: &[u8]) -> Result<Identity, DecodeError> {
+    let mut input = Reader::new(bytes);
+    let (id, number) = (DeviceId(input.array()?), DeviceNo(input.varint32("device")?));
+    let name = String::from_utf8_lossy(input.bytes()?).into_owned();
+    input.finish()?;
+    Ok(Identity { id, number, name })
 }
 
 pub(crate) fn node_ref(out: &mut Writer, root: Option<&NodeRef>) {

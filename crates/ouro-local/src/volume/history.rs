@@ -147,7 +147,7 @@ impl Volume {
     pub fn cut_at(&self, at: Hlc) -> Result<Cut, VolumeError> {
         let (heads, logs) = {
             let state = self.state.read();
-            (state.heads.clone(), state.own_logs(self.device))
+            (state.heads.clone(), state.own_logs(state.device))
         };
         let collected = self.collected().unwrap_or_default();
         match collected.at(at) {

@@ -2,11 +2,10 @@
 
 use super::change::Change;
 use super::encode;
-use super::seal::CLOCK_AHEAD_MAX_MS;
 use super::state::{Head, State};
 use super::{Volume, VolumeError};
 use crate::ledger::Write;
-use ouro_core::delta::Delta;
+use ouro_core::delta::{Delta, FileDelta};
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
 use ouro_core::row::{Row, RowChanges, Rows};
@@ -90,6 +89,31 @@ impl Volume {
     /// Digest of the committed state.
     pub fn digest(&self) -> Digest {
         self.state.read().digest
+    }
+
+    /// The newest rules that any commit known here was made by; 0 if that is not known.
+    pub fn rules_version(&self) -> u32 {
+        self.state.read().rules
+    }
+
+    /// Takes note of the rules that a commit was made by.
+    pub fn meet_rules_version(&self, rules: u32) {
+        let mut state = self.state.write();
+        if rules > state.rules {
+            state.rules = rules;
+            self.ledger.submit(vec![encode::meta(encode::META_RULES, encode::number(u64::from(rules)))]);
+        }
+    }
+
+    /// When this device's hint was written last, in milliseconds since 1970; 0 if that is not known.
+    pub fn hinted_ms(&self) -> u64 {
+        self.state.read().hinted_ms
+    }
+
+    /// Takes note of when this device's hint was written.
+    pub fn note_hinted(&self, millis: u64) {
+        self.state.write().hinted_ms = millis;
+        self.ledger.submit(vec![encode::meta(encode::META_HINTED, encode::number(millis))]);
     }
 
     /// How much is waiting and how much was committed since the checkpoint.
@@ -178,13 +202,10 @@ impl Volume {
         state.heads.insert(commit.device, Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc });
         state.count(commit);
         state.announced.extend(commit.checkpoint.clone());
-        let limit = (self.now_ns() / 1_000_000).max(0) as u64 + CLOCK_AHEAD_MAX_MS;
-        if commit.hlc.millis() <= limit {
-            state.clock = state.clock.max(commit.hlc);
-        }
+        self.heed_clock(state, commit.device, commit.hlc);
         let mut change = change;
         // What comes from here brings the times of its directories along.
-        change.timeless = commit.device == self.device;
+        change.timeless = commit.device == state.device;
         change.directories.extend(live.listings.iter().copied());
         change.files.extend(live.files.iter().copied());
         change.bindings.extend(before);
@@ -217,8 +238,7 @@ impl Volume {
     /// The position and clock of the next commit that this device makes outright.
     pub fn next_stamp(&self) -> (Seq, Hlc) {
         let state = self.state.read();
-        let wall = Hlc::from_millis((self.now_ns() / 1_000_000).max(0) as u64);
-        (state.heads.get(&self.device).map_or(Seq(0), |h| h.seq).next(), wall.max(state.clock.next()))
+        (state.own_seq().next(), self.wall(&state).max(state.clock.next()))
     }
 
     /// Fixes a commit that is made outright, out of no overlay: one that announces a checkpoint, or what an import takes in. These bytes
@@ -301,6 +321,12 @@ impl Volume {
     /// Whether a seal would have something to take: something changed that is not ignored.
     pub fn has_sealable(&self) -> bool {
         self.state.read().has_sealable()
+    }
+
+    /// The newest checkpoint that this device stands on.
+    pub fn checkpoint(&self) -> Option<Announced> {
+        let state = self.state.read();
+        state.announced.iter().rev().find(|known| known.root == state.root && known.covers == state.covers).cloned()
     }
 
     /// The root of the newest checkpoint's tree.
@@ -404,13 +430,18 @@ impl Built {
     /// Lays what is sealed and what is pending on top of the live rows. What is sealed may be in the committed rows already: it was
     /// published, this device ended before it noted that, and then began on a checkpoint that others made of it. Adding its versions
     /// again would bring back those that were replaced since.
-    pub(crate) fn overlay(&mut self, nodes: &super::NodeCache, state: &State) -> Result<(), VolumeError> {
+    pub(crate) fn overlay(
+        &mut self,
+        nodes: &super::NodeCache,
+        sealed: Option<&super::Sealed>,
+        pending: &BTreeMap<FileId, FileDelta>,
+    ) -> Result<(), VolumeError> {
         let committed = |s: &super::Sealed| self.heads.get(&s.version.device).is_some_and(|h| h.seq >= s.version.seq);
-        if let Some(sealed) = state.sealed.as_ref().filter(|sealed| !committed(sealed)) {
+        if let Some(sealed) = sealed.filter(|sealed| !committed(sealed)) {
             let delta = Delta { files: sealed.files.to_vec() };
             self.on_top(nodes, &delta, sealed.version)?;
         }
-        let delta = Delta { files: state.pending.files.values().cloned().collect() };
+        let delta = Delta { files: pending.values().cloned().collect() };
         self.on_top(nodes, &delta, Version::PENDING)
     }
 

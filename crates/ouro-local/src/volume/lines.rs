@@ -121,9 +121,9 @@ impl Volume {
 
     /// Whether every commit of another line that is known here was named by a commit of this line.
     fn is_said(&self) -> Result<bool, VolumeError> {
-        let (lines, covers, heads) = {
+        let (lines, covers, heads, device) = {
             let state = self.state.read();
-            (state.lines.clone(), state.covers.clone(), state.heads.clone())
+            (state.lines.clone(), state.covers.clone(), state.heads.clone(), state.device)
         };
         let mut said: BTreeMap<DeviceNo, Seq> = BTreeMap::new();
         let mut say = |cut: &Cut| {
@@ -134,7 +134,7 @@ impl Volume {
         };
         say(&lines.fork);
         say(&covers);
-        let own = lines.line(self.device);
+        let own = lines.line(device);
         for (device, head) in heads.iter().filter(|(no, _)| lines.line(**no) == own) {
             match self.cut_of(*device, head.seq) {
                 Ok(cut) => say(&cut),

@@ -99,7 +99,7 @@ impl Volume {
             digest: state.digest,
             heads: state.heads.clone(),
         };
-        built.overlay(&self.nodes, state)?;
+        built.overlay(&self.nodes, state.sealed.as_ref(), &state.pending.files)?;
         Ok(built.live)
     }
 

@@ -10,12 +10,14 @@
 mod adopt;
 mod audit;
 mod change;
+mod clock;
 mod collected;
 mod contents;
 mod copies;
 mod edit;
 mod encode;
 mod history;
+mod identity;
 mod ignored;
 mod learn;
 mod lines;
@@ -24,6 +26,7 @@ mod lost;
 mod node_cache;
 mod open;
 mod outside;
+mod renumber;
 mod seal;
 mod state;
 mod succession;
@@ -36,10 +39,12 @@ pub use collected::{Collected, KeptState};
 pub use contents::{Residency, Space};
 pub use edit::Orphan;
 pub use history::{CommitInfo, Cut, Snapshot};
+pub use identity::{Identity, OnRenumber};
 pub use learn::{Announced, CheckpointInput, Commit};
 pub use log::{LogWalk, Logged};
 pub use node_cache::NodeCache;
 pub use open::{VolumeOptions, VolumePorts, VolumeStores};
+pub use renumber::Claim;
 pub use seal::{Sealed, SealedFile};
 pub use state::{Counts, Head, Hot};
 pub use view::View;
@@ -134,8 +139,8 @@ pub struct Volume {
     ignore: RwLock<Arc<Ignore>>,
     ports: VolumePorts,
     options: VolumeOptions,
-    device: DeviceNo,
     listeners: RwLock<Vec<Listener>>,
+    renumber_hooks: RwLock<Vec<OnRenumber>>,
     block_lists: BlockLists,
     named: Mutex<log::Named>,
     pending_signal: RwLock<Option<Box<dyn Fn() + Send + Sync>>>,
@@ -144,7 +149,7 @@ pub struct Volume {
 impl Volume {
     /// This device's number in the box's repository.
     pub fn device(&self) -> DeviceNo {
-        self.device
+        self.state.read().device
     }
 
     /// What the user's clock says, in nanoseconds since 1970 (UTC).

@@ -71,7 +71,7 @@ impl Default for VolumeOptions {
 
 impl Volume {
     /// Opens a box's volume: the journal in `data`, the caches in `cache`; both are made if they do not exist. `verify` tells whether bytes
-    /// are what a blob id says, `keep` whether a blob must not be evicted. Fast whatever the size of the box: only what is unpublished and the commits since the checkpoint are
+    /// are what a blob id says, `keep` whether a blob must not be evicted. `device` is the number this device joined with. Fast whatever the size of the box: only what is unpublished and the commits since the checkpoint are
     /// read.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl Volume {
     ) -> Result<Arc<Volume>, VolumeError> {
         let layers = Layers::open(Arc::clone(&ports.disk), Arc::clone(&ledger))?;
         let loaded = ledger.load()?;
-        let state = State::load(&loaded, &layers)?;
+        let state = State::load(&loaded, &layers, device)?;
         let lists = NonZeroUsize::new(BLOCK_LISTS_MAX).expect("the limit is not zero");
         let volume = Volume {
             state: RwLock::new(state),
@@ -154,8 +154,8 @@ impl Volume {
             ignore: RwLock::new(Arc::new(Ignore::new())),
             ports,
             options,
-            device,
             listeners: RwLock::new(Vec::new()),
+            renumber_hooks: RwLock::new(Vec::new()),
             block_lists: Mutex::new(lru::LruCache::new(lists)),
             named: Mutex::default(),
             pending_signal: RwLock::new(None),
@@ -203,12 +203,12 @@ impl Volume {
             state.announced.extend(commit.checkpoint);
         }
         built.live = built.base.clone();
-        built.overlay(&self.nodes, state)?;
-        state.clock = state.clock.max(built.heads.values().map(|h| h.hlc).max().unwrap_or_default());
+        built.overlay(&self.nodes, state.sealed.as_ref(), &state.pending.files)?;
         state.base = Arc::new(built.base);
         state.put_live(built.live);
         state.digest = built.digest;
         state.heads = built.heads;
+        self.heed_heads(state);
         self.sweep(state, &loaded)
     }
 
@@ -245,7 +245,7 @@ impl Volume {
 
 impl State {
     /// The state without rows: they are replayed.
-    fn load(loaded: &Loaded, layers: &Layers) -> Result<State, VolumeError> {
+    fn load(loaded: &Loaded, layers: &Layers, joined: DeviceNo) -> Result<State, VolumeError> {
         let meta = |key: &str| loaded.meta.get(key);
         let number = |key: &str| meta(key).and_then(|value| read_number(value));
         let checkpoint = match meta(encode::META_CHECKPOINT) {
@@ -307,8 +307,19 @@ impl State {
             Some(value) => Some(collected::decode(value).map_err(|e| encode::damaged("collection", e))?),
             None => None,
         };
+        let identity = |key| match meta(key) {
+            Some(value) => encode::read_identity(value).map(Some).map_err(|e| encode::damaged("identity", e)),
+            None => Ok(None),
+        };
+        let (identity, intended) = (identity(encode::META_IDENTITY)?, identity(encode::META_INTENDED)?);
         let counter = number(encode::META_COUNTER).unwrap_or(u64::from(FileId::COUNTER_FIRST)) as u32;
         Ok(State {
+            device: identity.as_ref().map_or(joined, |identity| identity.number),
+            identity,
+            intended,
+            rules: number(encode::META_RULES).unwrap_or(0) as u32,
+            hinted_ms: number(encode::META_HINTED).unwrap_or(0),
+            clock_offset_ms: 0,
             root: checkpoint.root,
             covers: checkpoint.covers.clone(),
             covers_digest: checkpoint.digest,

@@ -11,7 +11,7 @@ use ouro_core::codec::encode_file_delta;
 use ouro_core::content::Content;
 use ouro_core::delta::{Delta, FileDelta, Register};
 use ouro_core::digest::Digest;
-use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Seq, Version};
+use ouro_core::id::{DeviceNo, FileId, Hlc, RecordHash, Version};
 use ouro_core::render::copy_id;
 use ouro_core::row::Row;
 use ouro_core::{apply, edit};
@@ -20,9 +20,6 @@ use std::sync::Arc;
 
 /// Files refined under one hold of the lock.
 const REFINED_AT_ONCE: usize = 256;
-
-/// A remote clock may be this far ahead before it no longer moves ours (format.md, "Clock").
-pub(crate) const CLOCK_AHEAD_MAX_MS: u64 = 5 * 60 * 1000;
 
 /// The generation that is on its way to the remote.
 #[derive(Clone)]
@@ -44,11 +41,26 @@ pub struct Sealed {
 }
 
 impl Sealed {
+    /// What it changes of a file.
+    pub(crate) fn file(&self, file: FileId) -> Option<&FileDelta> {
+        self.files.binary_search_by_key(&file, |f| f.id).ok().map(|index| &self.files[index])
+    }
+
+    /// All of it but its files.
+    pub(crate) fn head(&self) -> SealedHead {
+        SealedHead {
+            generation: self.generation,
+            version: self.version,
+            parents: self.parents.clone(),
+            digest: self.digest,
+            message: self.message.clone(),
+        }
+    }
+
     /// Whether a layer of this generation belongs to it.
     pub(crate) fn holds(&self, file: FileId, layer: u64) -> bool {
-        self.files.binary_search_by_key(&file, |f| f.id).is_ok_and(
-            |i| matches!(self.files[i].source(), Some(Content::Pending { generation, .. }) if *generation == layer),
-        )
+        let source = self.file(file).and_then(|delta| delta.source());
+        matches!(source, Some(Content::Pending { generation, .. }) if *generation == layer)
     }
 }
 
@@ -168,9 +180,8 @@ impl Volume {
     }
 
     fn next_version(&self, state: &State, floor: Hlc) -> Version {
-        let wall = Hlc::from_millis((self.now_ns() / 1_000_000).max(0) as u64);
-        let own = state.heads.get(&self.device).map_or(Seq(0), |h| h.seq);
-        Version { hlc: wall.max(state.clock.next()).max(floor.next()), device: self.device, seq: own.next() }
+        let hlc = self.wall(state).max(state.clock.next()).max(floor.next());
+        Version { hlc, device: state.device, seq: state.own_seq().next() }
     }
 
     /// Fixes the bytes of the sealed generation's record: from now on these are published and no others. Durable when it returns.
@@ -220,11 +231,11 @@ impl Volume {
         let applied = {
             let state = self.state.read();
             // It may be in a checkpoint that this device has begun on since: see `Built::overlay`.
-            let committed = state.heads.get(&self.device).is_some_and(|head| head.seq >= version.seq);
+            let committed = state.heads.get(&version.device).is_some_and(|head| head.seq >= version.seq);
             if committed { None } else { Some(apply::apply(&state.base_rows(&self.nodes), &delta, version)?) }
         };
         let commit = Commit {
-            device: self.device,
+            device: version.device,
             seq: version.seq,
             hash,
             hlc: version.hlc,
@@ -255,7 +266,7 @@ impl Volume {
             state.lay_below(applied.changes);
             state.digest = state.digest.plus(applied.digest);
             state.count(&commit);
-            state.heads.insert(self.device, Head { seq: version.seq, hash, hlc: version.hlc });
+            state.heads.insert(version.device, Head { seq: version.seq, hash, hlc: version.hlc });
         }
         state.sealed = None;
         let ticket = self.ledger.submit(unit);

@@ -2,6 +2,7 @@
 
 use super::collected::Collected;
 use super::edit::Orphan;
+use super::identity::Identity;
 use super::learn::{Announced, Commit};
 use super::lines::Lines;
 use super::seal::Sealed;
@@ -65,6 +66,16 @@ pub(crate) struct OpenFile {
 }
 
 pub(crate) struct State {
+    /// This device's number; its identity if that is not the one it joined with; and the one it is about to take.
+    pub(crate) device: DeviceNo,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) intended: Option<Identity>,
+    /// The newest rules that any commit known here was made by.
+    pub(crate) rules: u32,
+    /// When this device's hint was written last, in milliseconds since 1970; 0 if that is not known.
+    pub(crate) hinted_ms: u64,
+    /// What is to be added to this device's clock to have the storage's.
+    pub(crate) clock_offset_ms: i64,
     /// The checkpoint's tree and the commits in it.
     pub(crate) root: Option<NodeRef>,
     pub(crate) covers: BTreeMap<DeviceNo, Head>,
@@ -115,6 +126,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// The position of this device's newest commit.
+    pub(crate) fn own_seq(&self) -> Seq {
+        self.heads.get(&self.device).map_or(Seq(0), |head| head.seq)
+    }
+
     /// Whether something changed that is not ignored, or what waits in the trash may be ready.
     pub(crate) fn has_sealable(&self) -> bool {
         self.pending.files.len() > self.staying.len() || self.trash_due

@@ -108,7 +108,7 @@ impl Sync {
         self.finish_outright().await?;
         for _ in 0..FLUSHES_MAX {
             match self.with_all(|sync| sync.volume.seal()).await? {
-                Some(sealed) => self.push_sealed(&sealed).await?,
+                Some(sealed) => drop(self.push_anyhow(sealed).await?),
                 None => break,
             }
         }
@@ -134,12 +134,12 @@ impl Sync {
     /// Says in the hint what is acknowledged: this device may have nothing to commit for days.
     async fn hint_acknowledged(self: &Arc<Self>) -> Result<(), SyncError> {
         let own = self.volume.heads().get(&self.volume.device()).map_or(Seq(0), |head| head.seq);
-        let written = self.repo.hint(self.device).await?.and_then(|hint| hint.checkpoint);
+        let written = self.repo.hint(self.device()).await?.and_then(|hint| hint.checkpoint);
         let collected = || self.volume.collected().map(|collected| announcement(&collected.checkpoint));
         let checkpoint = written.or_else(collected);
         let acknowledged = self.acknowledged();
         let written_ms = (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64;
-        let hint = Hint { device: self.device, seq: own, checkpoint, acknowledged, written_ms, rules: RULES };
+        let hint = Hint { device: self.device(), seq: own, checkpoint, acknowledged, written_ms, rules: RULES };
         self.repo.write_hint(&hint).await?;
         *self.hinted.lock() = acknowledged;
         Ok(())
@@ -165,7 +165,7 @@ impl Sync {
     /// is made anew, from what this device has.
     async fn renew_sealed(self: &Arc<Self>) -> Result<(), SyncError> {
         let Some(sealed) = self.volume.sealed().filter(|sealed| sealed.record.is_some()) else { return Ok(()) };
-        if self.repo.read_record_bytes(self.device, sealed.version.seq).await?.is_none() {
+        if self.repo.read_record_bytes(self.device(), sealed.version.seq).await?.is_none() {
             self.blocking(|sync| sync.volume.unfix_record()).await??;
         }
         Ok(())

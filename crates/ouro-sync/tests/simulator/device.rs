@@ -208,6 +208,35 @@ impl Device {
         });
     }
 
+    /// What lasts of the device as it is now, copied to another machine that reaches the remote through `store`: everything that was flushed.
+    pub(crate) fn copy(&self, store: FaultyStore<MemoryStore>) -> Device {
+        let (mut journal, mut nodes, mut locations) =
+            (self.journal.clone(), self.nodes.clone(), self.locations.clone());
+        if let Some(process) = &self.process {
+            journal = Some(process.ledger.image().expect("the journal is read"));
+            nodes = Some(process.volume.nodes().store().image().expect("the nodes are read"));
+            locations = Some(process.volume.locations().image().expect("the places are read"));
+        }
+        Device {
+            info: self.info.clone(),
+            store: Arc::new(store),
+            config: self.config.clone(),
+            ahead_millis: self.ahead_millis,
+            boots: self.boots + 500,
+            disk: self.disk.fork(),
+            journal,
+            nodes,
+            locations,
+            registered: self.registered,
+            process: None,
+        }
+    }
+
+    /// Sets the clock of the processes to come.
+    pub(crate) fn set_ahead(&mut self, millis: i64) {
+        self.ahead_millis = millis;
+    }
+
     /// Begins a work in the background, if it is not under way; false then.
     pub(crate) fn begin(&self, world: &Simulation, work: Work) -> bool {
         let process = self.process();
@@ -236,7 +265,7 @@ impl Device {
             match work {
                 Work::Register => sync.repo().register_device(&info).await.map(|()| 0).map_err(Into::into),
                 Work::Begin => sync.begin().await.map(|()| 0),
-                Work::LearnDevices => ouro_sync::learn_devices(sync.repo(), sync.volume()).await.map(|()| 0),
+                Work::LearnDevices => sync.meet_devices().await.map(|()| 0),
                 Work::Pull => sync.pull().await,
                 Work::Push => sync.push().await.map(usize::from),
                 Work::Checkpoint => sync.checkpoint().await.map(|()| 1),

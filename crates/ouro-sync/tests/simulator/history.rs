@@ -594,3 +594,83 @@ impl History {
         self.world.finish(self.devices[at].process().group, what)
     }
 }
+
+impl History {
+    /// Copies what lasts of a device to another machine, and returns which device that is. It does not run yet.
+    pub(crate) fn copy(&mut self, at: usize) -> usize {
+        self.volume(at).flush(true).expect("the journal is written");
+        let store = FaultyStore::sharing(Arc::clone(&self.remote), 0, Faults::none());
+        self.devices.push(self.devices[at].copy(store));
+        self.left.push(0);
+        self.fresh.push(Fresh::default());
+        self.pushing.push(Vec::new());
+        self.devices.len() - 1
+    }
+
+    /// Takes a device out for good.
+    pub(crate) fn take_away(&mut self, at: usize) {
+        self.devices[at].crash(&self.world, End::Killed, &mut self.chance);
+        self.devices.remove(at);
+        self.left.remove(at);
+        self.fresh.remove(at);
+        self.pushing.remove(at);
+    }
+
+    /// A device, to be changed.
+    pub(crate) fn device_mut(&mut self, at: usize) -> &mut Device {
+        &mut self.devices[at]
+    }
+
+    /// What everybody reaches.
+    pub(crate) fn remote(&self) -> &Arc<MemoryStore> {
+        &self.remote
+    }
+
+    /// Begins a work in the background and lets the world go on for some steps.
+    pub(crate) fn begin_for(&mut self, at: usize, work: Work, steps: usize) {
+        self.devices[at].begin(&self.world, work);
+        for _ in 0..steps {
+            self.world.step();
+        }
+    }
+
+    /// Lets the syncs of the running devices run by themselves for some time.
+    pub(crate) fn run_syncs(&mut self, steps: usize) {
+        for at in 0..self.devices.len() {
+            if self.devices[at].running().is_some_and(|process| !process.runs) {
+                self.run_by_itself(at);
+            }
+        }
+        for _ in 0..steps {
+            self.world.step();
+        }
+    }
+
+    /// Everybody says what they have and hears of the others until nothing is left, and all agree.
+    pub(crate) fn exchange(&mut self) -> Seen {
+        for round in 0.. {
+            assert!(round < ROUNDS_MAX, "they never come to rest");
+            let mut moved = 0;
+            for at in 0..self.devices.len() {
+                for work in [Work::LearnDevices, Work::Push, Work::Pull] {
+                    let count = self.finish(at, work);
+                    moved += if work == Work::LearnDevices { 0 } else { count };
+                }
+            }
+            self.audit();
+            // What the last one says of removals is heard in the second round.
+            if moved == 0 && round > 0 {
+                break;
+            }
+        }
+        self.teach_truth();
+        let seen = self.seen(0);
+        self.agree(&seen);
+        seen
+    }
+
+    /// Who reads the remote directly must know who writes there.
+    fn teach_truth(&self) {
+        block_on(self.truth.repo.devices()).expect("the devices are read");
+    }
+}

@@ -8,6 +8,7 @@ mod check;
 mod contents;
 mod device;
 mod history;
+mod identity;
 mod import;
 mod manner;
 mod operate;

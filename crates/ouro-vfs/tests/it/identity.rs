@@ -1,8 +1,12 @@
 //! Files saved by way of a new one are the files they were.
 
-use crate::support::{READ, ROOT, WRITE, World, copy_folder, errno, load, name};
-use ouro_core::id::FileId;
+use crate::support::{READ, ROOT, WRITE, World, copy_folder, errno, load, made, name};
+use ouro_core::content::Content;
+use ouro_core::id::{DeviceId, DeviceNo, FileId};
+use ouro_core::state::Kind;
+use ouro_local::volume::Identity;
 use ouro_vfs::{Errno, Mounted, NodeNo, RenameHow, Vfs, VfsOptions};
+use std::collections::BTreeSet;
 
 /// More than fits into a row of the journal.
 const LARGE: usize = 200_000;
@@ -176,5 +180,48 @@ fn a_process_that_dies_with_a_save_on_its_way_has_it() {
         let handle = vfs.open(&ROOT, node, READ).unwrap();
         assert_eq!(vfs.read(&ROOT, node, handle, 0, u32::MAX).unwrap(), vec![1; size]);
         assert_eq!(volume.audit().unwrap().wrong, []);
+    }
+}
+
+#[test]
+fn who_has_a_file_open_notices_nothing_when_the_box_goes_on_as_another_device() {
+    for bytes in [3, LARGE] {
+        let world = World::new();
+        let vfs = &world.vfs;
+        let directory = vfs.mkdir(&ROOT, NodeNo::ROOT, b"directory", 0o755).unwrap().node;
+        let (stat, handle) = vfs.create(&ROOT, directory, b"open", 0o644, WRITE, false).unwrap();
+        vfs.write(&ROOT, stat.node, handle, 0, &vec![b'1'; bytes]).unwrap();
+        let listing = vfs.opendir(&ROOT, directory).unwrap();
+        let identity = Identity { id: DeviceId([8; 16]), number: DeviceNo(8), name: "again".to_owned() };
+        world.volume.take_identity(&identity, &[], &BTreeSet::new()).unwrap();
+        assert_eq!(world.volume.device(), DeviceNo(8));
+        // A copy of the device gave the same ids to files of its own.
+        let mut other = made(0, Kind::File, FileId::ROOT, "other", Some(Content::Inline((&b"another"[..]).into())));
+        other.id = FileId(stat.node.0);
+        world.learn(1, vec![other]);
+        assert_eq!((world.node("directory"), world.node("directory/open")), (directory, stat.node));
+        vfs.write(&ROOT, stat.node, handle, bytes as u64, b"2").unwrap();
+        vfs.release(stat.node, handle);
+        let written = [vec![b'1'; bytes], vec![b'2']].concat();
+        assert_eq!(world.read_file(stat.node), written);
+        let listed = vfs.readdir(&ROOT, listing, 0, 100).unwrap();
+        assert!(listed.iter().any(|entry| &*entry.name == b"open" && entry.stat.node == stat.node));
+        vfs.releasedir(listing);
+        let other = world.node("other");
+        assert_ne!(other, stat.node);
+        assert_eq!(world.read_file(other), b"another");
+        vfs.unlink(&ROOT, NodeNo::ROOT, b"other").unwrap();
+        assert_eq!(world.read_file(stat.node), written);
+        let audit = world.volume.audit().unwrap();
+        assert!(audit.wrong.is_empty(), "{:?}", audit.wrong);
+        let world = world.restart();
+        assert_eq!(world.volume.device(), DeviceNo(8), "it stays who it became");
+        assert_eq!(world.names(NodeNo::ROOT), ["directory"]);
+        let now = world.node("directory/open");
+        assert_eq!(now.0 >> 32, 8, "from now on the ids are those of the new number");
+        assert_eq!(world.read_file(now), written);
+        assert!(world.publish());
+        assert_eq!(world.read_file(now), written);
+        assert_eq!(dirty_files(&world), 0);
     }
 }
