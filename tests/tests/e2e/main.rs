@@ -9,6 +9,7 @@ mod collection;
 mod conflicts;
 mod crash;
 mod history;
+mod identity;
 mod import;
 mod lifecycle;
 mod listing;
