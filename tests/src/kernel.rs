@@ -3,9 +3,13 @@
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Makes `/dev/fuse` open to all, and restores it when dropped.
-pub struct OpenDevice(Permissions);
+/// How many tests of this process want `/dev/fuse` open now, and what it was before.
+static OPEN: Mutex<(usize, Option<Permissions>)> = Mutex::new((0, None));
+
+/// Makes `/dev/fuse` open to all, and restores it when the last of them is dropped.
+pub struct OpenDevice(());
 
 impl OpenDevice {
     /// Opens it.
@@ -14,10 +18,20 @@ impl OpenDevice {
     ///
     /// If this is not root.
     pub fn new() -> OpenDevice {
-        let before = File::open("/dev/fuse").and_then(|file| file.metadata()).expect("root may").permissions();
-        fs::set_permissions("/dev/fuse", Permissions::from_mode(0o666)).expect("root may");
-        OpenDevice(before)
+        let mut open = wanted();
+        if open.0 == 0 {
+            let before = File::open("/dev/fuse").and_then(|file| file.metadata()).expect("root may").permissions();
+            fs::set_permissions("/dev/fuse", Permissions::from_mode(0o666)).expect("root may");
+            open.1 = Some(before);
+        }
+        open.0 += 1;
+        OpenDevice(())
     }
+}
+
+/// What was counted stays true also where a test failed in between.
+fn wanted() -> MutexGuard<'static, (usize, Option<Permissions>)> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for OpenDevice {
@@ -28,7 +42,12 @@ impl Default for OpenDevice {
 
 impl Drop for OpenDevice {
     fn drop(&mut self) {
-        if let Err(error) = fs::set_permissions("/dev/fuse", self.0.clone()) {
+        let mut open = wanted();
+        open.0 -= 1;
+        if open.0 == 0
+            && let Some(before) = open.1.take()
+            && let Err(error) = fs::set_permissions("/dev/fuse", before)
+        {
             eprintln!("/dev/fuse stays open to all: {error}");
         }
     }
