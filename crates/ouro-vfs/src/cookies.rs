@@ -13,6 +13,9 @@ const LISTINGS_MAX: usize = 256;
 const ENDS_MAX: usize = 4096;
 /// Entries kept of the end: what a door asks for at once and does not take, and somewhat more. There a reader goes on.
 const END_ENTRIES: usize = 64;
+/// Entries kept of the end once a reader was told that nothing follows: it took them all. Without this the names of the last quarter of a
+/// million files stayed in memory.
+const ENDED_ENTRIES: usize = 1;
 /// Entries remembered one by one in each listing.
 const RECENT_MAX: usize = 32 * 1024;
 /// Entries remembered in all listings together.
@@ -59,6 +62,8 @@ struct Listing {
     used: u64,
     /// Only the end is kept.
     shortened: bool,
+    /// A reader came to the end.
+    ended: bool,
     /// Position of the first of `recent`.
     first: u32,
     recent: VecDeque<Given>,
@@ -99,7 +104,8 @@ impl Cookies {
         while self.whole > LISTINGS_MAX || (self.entries > ENTRIES_MAX && self.whole > 1) {
             let whole = self.listings.values_mut().filter(|l| !l.shortened);
             let Some(oldest) = whole.min_by_key(|l| l.used) else { break };
-            let gone = oldest.recent.len().saturating_sub(END_ENTRIES);
+            let kept = if oldest.ended { ENDED_ENTRIES } else { END_ENTRIES };
+            let gone = oldest.recent.len().saturating_sub(kept);
             oldest.recent.drain(..gone);
             oldest.recent.shrink_to_fit();
             oldest.first += gone as u32;
@@ -156,6 +162,7 @@ impl Cookies {
             l.first = position;
         }
         l.recent.push_back(given);
+        l.ended = false;
         self.entries += 1;
         let recent_max = if l.shortened { 2 * END_ENTRIES } else { RECENT_MAX };
         if l.recent.len() > recent_max
@@ -170,6 +177,13 @@ impl Cookies {
         }
         self.make_room();
         listing
+    }
+
+    /// A reader was told that nothing follows.
+    pub(crate) fn end(&mut self, listing: u32) {
+        if let Some(l) = self.listings.get_mut(&listing) {
+            l.ended = true;
+        }
     }
 
     /// From where to go on after a cookie.
@@ -274,6 +288,27 @@ mod tests {
         assert!(cookies.listings.len() <= ENDS_MAX);
         let resume = cookies.resume(cookie(listing, FIRST_POSITION + 9));
         assert_eq!((resume.after, resume.skip), (None, 10), "a forgotten listing is counted from the beginning");
+    }
+
+    #[test]
+    fn of_a_listing_that_was_read_to_its_end_hardly_anything_stays_in_memory() {
+        let mut cookies = Cookies::default();
+        for _ in 0..ENDS_MAX {
+            let listing = cookies.begin();
+            for i in 0..100 {
+                cookies.give(listing, FIRST_POSITION + i, plain(&format!("{i:03}")));
+            }
+            cookies.end(listing);
+        }
+        assert!(cookies.entries <= LISTINGS_MAX * 100 + ENDS_MAX, "{}", cookies.entries);
+        let resume = cookies.resume(cookie(1, FIRST_POSITION + 99));
+        assert_eq!(
+            (resume.after, resume.skip),
+            (Some(name("099")), 0),
+            "a name that is added later follows the last one"
+        );
+        cookies.give(1, FIRST_POSITION + 100, plain("100"));
+        assert_eq!(cookies.resume(cookie(1, FIRST_POSITION + 100)).after, Some(name("100")));
     }
 
     #[test]

@@ -104,6 +104,9 @@ impl Vfs {
             position += 1;
         }
         self.give(resume.listing, position, found, &mut entries);
+        if entries.is_empty() {
+            self.cookies.lock().end(resume.listing);
+        }
         Ok(entries)
     }
 
