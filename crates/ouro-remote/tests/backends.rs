@@ -359,7 +359,7 @@ async fn webdavs_trusts_only_certificates_that_the_system_trusts() {
         .env("SSL_CERT_FILE", server.certificate())
         .env(URI_VARIABLE, server.uri())
         .env("OUROBOX_WEBDAV_USER", servers::WEBDAV_USER)
-        .env("OUROBOX_WEBDAV_PASSWORD", servers::WEBDAV_PASSWORD)
+        .env("OUROBOX_WEBDAV_PASSWORD", server.credentials().get("OUROBOX_WEBDAV_PASSWORD").unwrap())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

@@ -2,10 +2,13 @@
 //!
 //! Each listens on a free port of 127.0.0.1, serves a folder of its own, writes its log beside it, and ends with its guard. Tests call
 //! [`rclone`] or [`sshd_is_installed`] first where a missing program should skip rather than fail.
+//!
+//! Many tests run at once, and a port that one has given up is soon another's. So a server counts as started when the port is its own, and
+//! each has secrets of its own: who comes to a later owner of its port is turned away instead of working with a stranger's data.
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,14 +20,12 @@ use tempfile::TempDir;
 
 /// The access key of [`s3`] servers.
 pub const S3_KEY: &str = "OUROBOXTESTACCESSKEY";
-/// The secret key of [`s3`] servers.
-pub const S3_SECRET: &str = "ouroboxtestsecretkeyouroboxtestsecretkey";
 /// The bucket of [`s3`] servers.
 pub const S3_BUCKET: &str = "bucket";
 /// The user of [`webdav`] servers.
 pub const WEBDAV_USER: &str = "tester";
-/// The password of [`webdav`] servers.
-pub const WEBDAV_PASSWORD: &str = "correct-horse-battery";
+/// Bytes of a server's secret: what S3 takes for one.
+const SECRET_BYTES: usize = 40;
 
 /// How often a starting server is asked whether it listens, and the pause between.
 const READY_TRIES: u32 = 500;
@@ -170,17 +171,16 @@ pub fn s3() -> io::Result<Server> {
 ///
 /// If rclone is missing or does not start.
 pub fn s3_with(options: &[&str]) -> io::Result<Server> {
-    let keys = format!("{S3_KEY},{S3_SECRET}");
     start(
         |data, port| {
             fs::create_dir(data.join(S3_BUCKET))?;
             let mut command = rclone_serve("s3", data, port)?;
-            command.args(["--auth-key", &keys]).args(options);
+            command.args(["--auth-key", &format!("{S3_KEY},{}", secret(data))]).args(options);
             Ok(command)
         },
-        |port, _| {
+        |port, data| {
             let uri = format!("s3://{S3_BUCKET}/repo?endpoint=http://127.0.0.1:{port}&region=us-east-1");
-            (uri, vec![("AWS_ACCESS_KEY_ID", S3_KEY.to_owned()), ("AWS_SECRET_ACCESS_KEY", S3_SECRET.to_owned())])
+            (uri, vec![("AWS_ACCESS_KEY_ID", S3_KEY.to_owned()), ("AWS_SECRET_ACCESS_KEY", secret(data))])
         },
     )
 }
@@ -203,12 +203,12 @@ pub fn webdav_with(options: &[&str]) -> io::Result<Server> {
     start(
         |data, port| {
             let mut command = rclone_serve("webdav", data, port)?;
-            command.args(["--user", WEBDAV_USER, "--pass", WEBDAV_PASSWORD]).args(options);
+            command.args(["--user", WEBDAV_USER, "--pass", &secret(data)]).args(options);
             Ok(command)
         },
-        |port, _| {
+        |port, data| {
             let user = ("OUROBOX_WEBDAV_USER", WEBDAV_USER.to_owned());
-            let password = ("OUROBOX_WEBDAV_PASSWORD", WEBDAV_PASSWORD.to_owned());
+            let password = ("OUROBOX_WEBDAV_PASSWORD", secret(data));
             (format!("webdav://127.0.0.1:{port}/repo"), vec![user, password])
         },
     )
@@ -229,13 +229,13 @@ pub fn webdavs() -> io::Result<Server> {
         |data, port| {
             let keys = make_certificate(data)?;
             let mut command = rclone_serve("webdav", data, port)?;
-            command.args(["--user", WEBDAV_USER, "--pass", WEBDAV_PASSWORD]);
+            command.args(["--user", WEBDAV_USER, "--pass", &secret(data)]);
             command.arg("--cert").arg(keys.join("tls.pem")).arg("--key").arg(keys.join("tls.key"));
             Ok(command)
         },
-        |port, _| {
+        |port, data| {
             let user = ("OUROBOX_WEBDAV_USER", WEBDAV_USER.to_owned());
-            let password = ("OUROBOX_WEBDAV_PASSWORD", WEBDAV_PASSWORD.to_owned());
+            let password = ("OUROBOX_WEBDAV_PASSWORD", secret(data));
             (format!("webdavs://127.0.0.1:{port}/repo"), vec![user, password])
         },
     )
@@ -254,9 +254,9 @@ pub fn rclone_sftp() -> io::Result<Server> {
             command.arg("--authorized-keys").arg(keys.join("user.pub")).arg("--key").arg(keys.join("host"));
             Ok(command)
         },
-        |port, keys| {
+        |port, data| {
             let uri = format!("sftp://tester@127.0.0.1:{port}/repo?known_hosts=accept");
-            (uri, vec![("OUROBOX_SFTP_KEY", keys.join("user").to_string_lossy().into_owned())])
+            (uri, vec![("OUROBOX_SFTP_KEY", user_key(data))])
         },
     )
 }
@@ -289,10 +289,9 @@ pub fn sshd() -> io::Result<Server> {
             command.args(["-D", "-e", "-f"]).arg(config);
             Ok(command)
         },
-        |port, keys| {
-            let data = keys.parent().unwrap_or(keys).join("data/repo");
-            let uri = format!("sftp://{user}@127.0.0.1:{port}{}?known_hosts=accept", data.display());
-            (uri, vec![("OUROBOX_SFTP_KEY", keys.join("user").to_string_lossy().into_owned())])
+        |port, data| {
+            let uri = format!("sftp://{user}@127.0.0.1:{port}{}/repo?known_hosts=accept", data.display());
+            (uri, vec![("OUROBOX_SFTP_KEY", user_key(data))])
         },
     )
 }
@@ -303,6 +302,17 @@ fn rclone_serve(protocol: &str, data: &Path, port: u16) -> io::Result<Command> {
     // Without a configuration of the user's and without a cache that outlives the test.
     command.args(["--config", ""]).arg("--cache-dir").arg(data.with_file_name("cache"));
     Ok(command)
+}
+
+/// The secret of the server of this data: made from the name of its folder, which no other has.
+fn secret(data: &Path) -> String {
+    let name = data.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    name.chars().rev().chain(std::iter::repeat('x')).take(SECRET_BYTES).collect()
+}
+
+/// The private key of the user, from [`make_keys`].
+fn user_key(data: &Path) -> String {
+    data.with_file_name("keys").join("user").to_string_lossy().into_owned()
 }
 
 /// Makes `keys/user` and `keys/host` beside the data.
@@ -363,7 +373,7 @@ fn start(
         let mut child = command(&data, port)?.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         match until_it_listens(&mut child, port) {
             Ok(()) => {
-                let (uri, pairs) = describe(port, &folder.path().join("keys"));
+                let (uri, pairs) = describe(port, &data);
                 let mut credentials = Credentials::none();
                 for (key, value) in pairs {
                     credentials.set(key, &value);
@@ -380,12 +390,11 @@ fn start(
 }
 
 fn until_it_listens(child: &mut Child, port: u16) -> io::Result<()> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     for _ in 0..READY_TRIES {
         if let Some(status) = child.try_wait()? {
             return Err(io::Error::other(format!("the server ended at once ({status})")));
         }
-        if TcpStream::connect(address).is_ok() {
+        if listens(child.id(), port) {
             return Ok(());
         }
         pause();
@@ -395,10 +404,51 @@ fn until_it_listens(child: &mut Child, port: u16) -> io::Result<()> {
     Err(io::Error::other("the server does not listen"))
 }
 
+/// Whether it is this process, or one that it started, that listens on a port. To connect would not tell: somebody else may answer.
+fn listens(process: u32, port: u16) -> bool {
+    let table = fs::read_to_string(format!("/proc/{process}/net/tcp")).unwrap_or_default();
+    let port = format!(":{port:04X}");
+    let socket = |line: &str| {
+        // Number, local address, remote address, state (0A listens), queues, timer, retransmits, user, timeout, inode.
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let listening = fields.len() > 9 && fields[1].ends_with(&port) && fields[3] == "0A";
+        listening.then(|| PathBuf::from(format!("socket:[{}]", fields[9])))
+    };
+    let sockets: Vec<PathBuf> = table.lines().filter_map(socket).collect();
+    let files = |pid: Pid| fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+    let mut open = family(process).into_iter().flat_map(files).filter_map(|file| fs::read_link(file.path()).ok());
+    open.any(|target| sockets.contains(&target))
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a foreign process tells nobody when it is ready or stopped; the tries are counted"
 )]
 fn pause() {
     std::thread::sleep(READY_PAUSE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_on_which_somebody_else_answers_is_not_a_servers_own() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(listens(std::process::id(), port));
+        assert!(!listens(other.id(), port), "it has no port at all");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        drop(listener);
+        assert!(!listens(std::process::id(), port));
+    }
+
+    #[test]
+    fn two_servers_have_different_secrets_of_the_length_that_s3_takes() {
+        let secrets = ["/t/ouro-server-AbCdEf/data", "/t/ouro-server-AbCdEg/data"].map(|data| secret(Path::new(data)));
+        assert_ne!(secrets[0], secrets[1]);
+        assert!(secrets.iter().all(|secret| secret.len() == SECRET_BYTES), "{secrets:?}");
+    }
 }
