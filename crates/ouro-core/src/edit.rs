@@ -175,7 +175,10 @@ impl<'a> Edit<'a> {
                 (copy.id, Place { parent: copy.directory, name: copy.name })
             }
             Subject::Link(link) => {
-                draft.settle_names(parent, &link.natural.name)?;
+                // Who writes to a file that an equal one stands for does not see that one: this is as if it had not arrived yet.
+                if link.shown {
+                    draft.settle_names(parent, &link.natural.name)?;
+                }
                 draft.settle_other_links(&link)?;
                 draft.replace_content(&link, &content)?;
                 (link.file.id, link.natural)
@@ -292,7 +295,7 @@ impl<'a> Edit<'a> {
         if seen.links() >= LINKS_MAX {
             return Err(EditError::TooManyLinks);
         }
-        let (id, kind, place) = match draft.find(from, seen)? {
+        let (id, kind, place) = match draft.find_shown(from, seen)? {
             Subject::Directory { .. } => return Err(EditError::IsDirectory),
             Subject::Copy(copy) => {
                 draft.settle_stem(from, &copy.name)?;

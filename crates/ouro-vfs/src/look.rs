@@ -187,6 +187,17 @@ impl Look<'_> {
         Err(Halt::Errno(Errno::Stale))
     }
 
+    /// Where a node stood when an equal file of another device came to stand for both.
+    pub(crate) fn stood_for(&self, locus: &Locus) -> Result<Option<Standing>, Halt> {
+        let Some(place) = &locus.noted else { return Ok(None) };
+        let union = render::members(self.rows, place.parent)?;
+        if union.is_empty() {
+            return Ok(None);
+        }
+        let seen = render::stood_for(self.rows, &union, &place.name, locus.file)?;
+        Ok(seen.map(|seen| Standing { seen, union }))
+    }
+
     /// A directory with its attributes.
     pub(crate) fn directory(&self, locus: &Locus) -> Result<(Standing, Stat), Halt> {
         let found = match self.stand(locus) {

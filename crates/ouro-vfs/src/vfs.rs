@@ -180,6 +180,17 @@ impl Vfs {
         {
             return Ok(Err(orphan));
         }
+        if let Realm::Live(volume) = locus.realm
+            && self.volume(volume).is_open(locus.file)
+        {
+            let behind = self.look(&locus.realm, |look| match look.stood_for(locus)? {
+                Some(found) => see(look, &found).map(Some),
+                None => Ok(None),
+            })?;
+            if let Some(result) = behind {
+                return Ok(Ok(result));
+            }
+        }
         let (result, place) = self.look(&locus.realm, |look| {
             let found = search(look.rows, look.devices, locus.file)?.ok_or(Errno::Stale)?;
             see(look, &found).map(|r| (r, found.place()))

@@ -3,7 +3,8 @@
 use ouro_tests::{Device, EVER, Pair, Place, until};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The contents of all files in a directory, without those that vanish between the listing and the look.
@@ -160,4 +161,38 @@ fn conflicts_are_listed_on_both_devices_and_end_as_their_user_wishes() {
     }
     let refused = a.ourobox(&["resolve", &text(&a.at("mine.txt")), "--keep", "mine"]);
     assert!(refused.stderr.contains("in no conflict"), "{refused:?}");
+}
+
+#[test]
+fn a_file_that_two_devices_made_alike_and_keep_open_takes_what_both_go_on_writing() {
+    let Some(pair) = Pair::over(Place::s3) else { return };
+    pair.join();
+    let mut open = Vec::new();
+    pair.apart(|a, b| {
+        for (device, name) in [(a, "anna"), (b, "berta")] {
+            let how = &mut fs::OpenOptions::new();
+            let mut log = how.read(true).write(true).create_new(true).open(device.at("log")).expect("made");
+            log.write_all(b"begun\n").expect("written");
+            fs::write(device.at(format!("{name} was here")), "").expect("written");
+            open.push(log);
+        }
+    });
+    until(EVER, "both know of each other", || {
+        pair.a.at("berta was here").exists() && pair.b.at("anna was here").exists()
+    });
+    for (log, line) in open.iter_mut().zip([b"anna goes on\n", b"berta does  \n"]) {
+        let mut begun = [0; 6];
+        log.read_exact_at(&mut begun, 0).expect("what is open can be read");
+        assert_eq!(&begun, b"begun\n");
+        assert_eq!(log.metadata().expect("what is open can be looked at").len(), 6);
+        log.write_all(line).expect("what is open can be written");
+    }
+    drop(open);
+    pair.a.wait();
+    pair.b.wait();
+    let whole: [&[u8]; 2] = [b"begun\nanna goes on\n", b"begun\nberta does  \n"];
+    until(EVER, "both have what both wrote", || {
+        [&pair.a, &pair.b].iter().all(|device| contents(&device.mountpoint()).is_superset(&set(&whole)))
+    });
+    pair.assert_same("after both went on");
 }

@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) slot: u64,
     /// Where it stands by its placement.
     pub(super) natural: Place,
+    /// Whether it is shown; false if an equal file is shown for both.
+    pub(super) shown: bool,
 }
 
 /// What stands ready to be placed elsewhere, everything around it settled.
@@ -102,22 +104,39 @@ impl Draft<'_> {
 
     pub(super) fn find(&self, parent: &[FileId], seen: &Seen) -> Result<Subject, EditError> {
         let group = Group::read(&self.work, parent, &seen.name)?;
+        if let Some(at) = group.stood_for(seen.id) {
+            let (_, mut link) = link(&group, at);
+            link.shown = false;
+            return Ok(Subject::Link(link));
+        }
         let (id, subject) = if let Some(first) = group.members.first() {
             let members = group.members.iter().map(|m| m.id).collect();
             (first.id, Subject::Directory { natural: seen.name.clone(), members })
         } else if !group.entries.is_empty() {
-            link(&group, 0)
+            let (id, first) = link(&group, 0);
+            (id, Subject::Link(first))
         } else if contains_mark(seen.name.as_bytes()) {
             let view = StemView::read(&self.work, self.devices, parent, &Stem::of(&seen.name))?;
             let named = view.derived.iter().find(|n| n.name == seen.name).ok_or(EditError::NotFound)?;
             match (&named.what, view.groups.get(&named.natural)) {
-                (Derived::Entry(i), Some(group)) => link(group, *i),
+                (Derived::Entry(i), Some(group)) => {
+                    let (id, entry) = link(group, *i);
+                    (id, Subject::Link(entry))
+                }
                 _ => (named.id, Subject::Copy(named.clone())),
             }
         } else {
             return Err(EditError::NotFound);
         };
         if id == seen.id { Ok(subject) } else { Err(EditError::NotFound) }
+    }
+
+    /// As [`Draft::find`], for what is done to a name: nobody does anything to one that is not shown.
+    pub(super) fn find_shown(&self, parent: &[FileId], seen: &Seen) -> Result<Subject, EditError> {
+        match self.find(parent, seen)? {
+            Subject::Link(Link { shown: false, .. }) => Err(EditError::NotFound),
+            subject => Ok(subject),
+        }
     }
 
     /// Settles the name groups of the other links of a file, for what is written shows under all of them.
@@ -154,7 +173,7 @@ impl Draft<'_> {
 
     /// Settles what is around an entry that is to be moved, and makes it real itself.
     pub(super) fn prepare(&mut self, seen: &Seen, parent: &[FileId]) -> Result<Ready, EditError> {
-        let subject = self.find(parent, seen)?;
+        let subject = self.find_shown(parent, seen)?;
         if let Subject::Directory { .. } = subject {
             self.settle_cuts()?;
         }
@@ -202,7 +221,7 @@ impl Draft<'_> {
     }
 
     pub(super) fn remove(&mut self, seen: &Seen, parent: &[FileId]) -> Result<(), EditError> {
-        let subject = self.find(parent, seen)?;
+        let subject = self.find_shown(parent, seen)?;
         if let Subject::Directory { members, .. } = &subject {
             if seen.id == FileId::ROOT || seen.id == FileId::RECOVERED {
                 return Err(EditError::Invalid);
@@ -281,10 +300,10 @@ impl Draft<'_> {
     }
 }
 
-fn link(group: &Group, index: usize) -> (FileId, Subject) {
+fn link(group: &Group, index: usize) -> (FileId, Link) {
     let entry = &group.entries[index];
     let natural = Place { parent: entry.directory, name: group.name.clone() };
-    (entry.file.id, Subject::Link(Link { file: entry.file.clone(), slot: entry.slot, natural }))
+    (entry.file.id, Link { file: entry.file.clone(), slot: entry.slot, natural, shown: true })
 }
 
 /// Where a directory was before it was first moved in this generation.

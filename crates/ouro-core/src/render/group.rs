@@ -150,6 +150,12 @@ impl Group {
         all
     }
 
+    /// Where the file is among the entries, if it is out of sight because an equal one stands for it.
+    pub(crate) fn stood_for(&self, file: FileId) -> Option<usize> {
+        let at = self.entries.iter().position(|entry| entry.file.id == file)?;
+        self.stand_ins()[at].map(|_| at)
+    }
+
     /// What must be shown under derived names, these not yet numbered.
     pub(crate) fn losers(&self, devices: &dyn Devices) -> Vec<Named> {
         let mut losers = Vec::new();

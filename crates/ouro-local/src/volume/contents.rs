@@ -1,5 +1,6 @@
 //! The bytes of files: written into layers, read through layers down to clean blobs.
 
+use super::change::Change;
 use super::edit::ORPHAN_GENERATION;
 use super::state::{Hot, State};
 use super::{FILE_BYTES_MAX, Volume, VolumeError};
@@ -104,11 +105,13 @@ impl Volume {
         at: &Place,
         change: impl FnOnce(&Volume, u64, u64) -> Result<u64, VolumeError>,
     ) -> Result<(), VolumeError> {
+        let mut told = Change::default();
         let mut state = self.state.write();
         let had_sealable = state.has_sealable();
-        let written = self.change_bytes_locked(&mut state, file, at, change);
+        let written = self.change_bytes_locked(&mut state, file, at, change, &mut told);
         let has_sealable = state.has_sealable();
         drop(state);
+        self.announce(&told);
         // The first write after a commit into a file that stayed open: nothing else would tell that there is something to commit.
         if has_sealable && !had_sealable {
             self.signal_pending();
@@ -122,10 +125,11 @@ impl Volume {
         file: FileId,
         at: &Place,
         change: impl FnOnce(&Volume, u64, u64) -> Result<u64, VolumeError>,
+        told: &mut Change,
     ) -> Result<(), VolumeError> {
         self.check_writable(state)?;
         let now = self.now_ns();
-        match self.begin_writing(state, file, at)? {
+        match self.begin_writing(state, file, at, told)? {
             Target::Orphan => {
                 let size = state.open.get(&file).and_then(|o| o.orphan.as_ref()).map_or(0, |o| o.size);
                 let size = change(self, ORPHAN_GENERATION, size)?;
@@ -146,8 +150,15 @@ impl Volume {
         Ok(())
     }
 
-    /// Makes sure that the file has a layer in the present generation, and an overlay entry that says so.
-    fn begin_writing(&self, state: &mut State, file: FileId, at: &Place) -> Result<Target, VolumeError> {
+    /// Makes sure that the file has a layer in the present generation, and an overlay entry that says so. `told` becomes what those who see
+    /// the directory have to hear of that.
+    fn begin_writing(
+        &self,
+        state: &mut State,
+        file: FileId,
+        at: &Place,
+        told: &mut Change,
+    ) -> Result<Target, VolumeError> {
         let generation = state.generation;
         if let Some(orphan) = state.open.get(&file).and_then(|o| o.orphan.as_ref()) {
             if orphan.elsewhere {
@@ -165,7 +176,15 @@ impl Volume {
             return Ok(Target::Live(*layer));
         }
         self.settle_hot(state)?;
-        let (seen, union) = self.seen_at(state, file, at)?.ok_or(VolumeError::Gone)?;
+        let (seen, union) = match self.seen_at(state, file, at)? {
+            Some(shown) => shown,
+            // It becomes another one than the equal file that stands for it, and so is seen again, under a name by rule.
+            None => {
+                let (seen, union) = self.stood_for_at(state, file, at)?.ok_or(VolumeError::Gone)?;
+                told.directories.clone_from(&union);
+                (seen, union)
+            }
+        };
         let content = seen.content().cloned().unwrap_or_else(Content::empty);
         let mut attributes = seen.attributes();
         let size = content.size();
@@ -193,6 +212,9 @@ impl Volume {
                 self.layers.drop_file(ending, self.ledger.submit(rows))?;
                 return Err(error);
             }
+        }
+        if !told.directories.is_empty() {
+            told.bindings = self.derived_names(state, &told.directories)?;
         }
         let layer = state.writable.get(&file).copied().unwrap_or(generation);
         let hot = Hot { size, mtime_ns: attributes.mtime_ns, ctime_ns: attributes.ctime_ns, place: at.clone() };

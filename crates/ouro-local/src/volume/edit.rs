@@ -296,6 +296,18 @@ impl Volume {
         Ok(seen.map(|seen| (seen, union)))
     }
 
+    /// The file at a place where an equal one is shown for both, with the union of directories it stands in.
+    pub(crate) fn stood_for_at(
+        &self,
+        state: &State,
+        file: FileId,
+        at: &Place,
+    ) -> Result<Option<(render::Seen, Vec<FileId>)>, VolumeError> {
+        let rows = state.live_rows(&self.nodes);
+        let union = render::members(&rows, at.parent)?;
+        Ok(render::stood_for(&rows, &union, &at.name, file)?.map(|seen| (seen, union)))
+    }
+
     /// Counts an opening of a file.
     ///
     /// # Errors
@@ -308,6 +320,11 @@ impl Volume {
         }
         state.open.entry(file).or_default().count += 1;
         Ok(())
+    }
+
+    /// Whether somebody has a file open.
+    pub fn is_open(&self, file: FileId) -> bool {
+        self.state.read().open.contains_key(&file)
     }
 
     /// Counts a closing: what was written is journalled, and an orphan ends with its last handle.
