@@ -5,6 +5,7 @@ import random
 import statistics
 import time
 
+from latency import Latency
 from places import Device, fail, remove, run, timed, until
 import trees
 
@@ -13,6 +14,8 @@ TOUCHES = 1000
 # Longer than this, and the run is given up.
 IMPORT_S_MAX = 1800
 INDEX_S_MAX = 300
+# So long that what the engine itself does hardly counts beside it.
+ROUND_TRIP_S = 0.1
 
 
 class Report:
@@ -76,9 +79,30 @@ def fresh(folder, remote, made, report):
             fail(f"{inside} has not {entries} entries")
         gets, bytes_in = after["requests"]["get"] - before["requests"]["get"], after["bytes_in"] - before["bytes_in"]
         cost = f"{gets} GET, {bytes_in / 1e3:.0f} KB, {seconds * 1000:.0f} ms"
-        # Every request is counted as if it waited for the one before; at once, also those by which the device learns what is new.
+        # At once, also those by which the device learns what is new, and what comes in the background.
         report.add(f"fresh device: first ls of an unseen directory of {entries}, {name}", cost, "≤ 5 sequential requests, ≤ 300 KB")
         device.stop()
+
+
+def fresh_far_away(folder, s3, bucket, made, report):
+    """The same at once after the mount and with a round trip that counts, as it is and without any fetching in the background."""
+    wanted, entries = max(made, key=lambda found: found[1])
+    inside = wanted.relative_to(folder / "writer/mount")
+    for name, fetches in (("as it is", "leaves"), ("without the background", "all")):
+        far = Latency(s3.port, ROUND_TRIP_S)
+        device = Device(folder / f"far-{fetches}", s3.box(bucket, far.port), OUROBOX_NO_INDEX_FETCH=fetches)
+        before, start = len(far.requests), time.monotonic()
+        device.start()
+        until("the directory", lambda: (device.mount / inside).is_dir())
+        run("ls", "-l", device.mount / inside)
+        end = time.monotonic()
+        nodes = [request for request in far.requests[before:] if "/nodes/" in request[1]]
+        start = min((sent for sent, _, _ in nodes), default=start)
+        trips = f"{(end - start) / ROUND_TRIP_S:.1f} round trips of {ROUND_TRIP_S * 1000:.0f} ms"
+        cost = f"{trips} from the first node of the index that was asked for, {len(nodes)} nodes, {sum(n for _, _, n in nodes) / 1e3:.0f} KB"
+        report.add(f"fresh device far away: first ls of that directory, at once, {name}", cost, "≤ 5 sequential requests, ≤ 300 KB")
+        device.stop()
+        far.end()
 
 
 def saves(device, report):
@@ -164,6 +188,7 @@ def measure(scratch, s3, count):
     made = build(writer, count, scratch / "source", report)
     writer.wait()
     fresh(scratch, s3.box(bucket), made, report)
+    fresh_far_away(scratch, s3, bucket, made, report)
     saves(writer, report)
     touches(writer, made, report)
     rename(writer, count, report)

@@ -119,9 +119,10 @@ class S3:
         run(RCLONE, "mkdir", *self.options(), f":s3:{name}")
         return name
 
-    def box(self, bucket):
-        """The URI of a box in a bucket."""
-        return f"s3://{bucket}/box?region=us-east-1&endpoint={self.endpoint}"
+    def box(self, bucket, port=None):
+        """The URI of a box in a bucket, by way of another port if there is one."""
+        endpoint = f"http://127.0.0.1:{port}" if port else self.endpoint
+        return f"s3://{bucket}/box?region=us-east-1&endpoint={endpoint}"
 
     def largest(self, bucket):
         """The name of the largest object in a bucket, and its bytes."""

@@ -16,8 +16,8 @@ use crate::repository::Repository;
 use crate::rules::RULES;
 use crate::wire::{DecodeError, Reader, Writer, invalid, read_flag, read_text, read_u64, write_flag};
 
-/// Requests in flight when many small objects are read.
-pub(crate) const READS_AT_ONCE: usize = 16;
+/// Requests in flight when many small objects are read: fewer than a remote takes, so that a reader who waits for something else finds room.
+pub(crate) const READS_AT_ONCE: usize = 4;
 /// Longest device name in bytes.
 const DEVICE_NAME_BYTES_MAX: usize = 255;
 /// Longest name of a branch in bytes.

@@ -121,10 +121,6 @@ impl Sync {
     /// # Errors
     /// What the repository says; [`SyncError::NodeLost`] if nobody knows where it lies.
     pub async fn fetch_node(self: &Arc<Self>, missing: Missing) -> Result<(), SyncError> {
-        // Whoever misses the root of the index will ask for what is below it next: all inner nodes lie together.
-        if self.volume.checkpoint_root().is_some_and(|root| root.id == missing.node && root.level > 0) {
-            return self.fetch_upper_index().await;
-        }
         let (mine, others) = claim(&self.nodes_in_flight, std::iter::once(missing.node));
         if mine.ids.is_empty() {
             wait_for(others).await;
@@ -134,7 +130,13 @@ impl Sync {
             return Err(SyncError::NodeLost);
         }
         let bytes = self.repo.fetch_node(&missing).await?;
-        self.keep_node(missing, bytes).await
+        self.keep_node(missing, bytes).await?;
+        // Whoever missed the root of the index will ask for what is below it next. All of that is brought beside: a reader goes down one way
+        // and waits for one node of each level, not for the inner nodes of a whole box, which lie in as many packs as checkpoints wrote them.
+        if self.volume.checkpoint_root().is_some_and(|root| root.id == missing.node && root.level > 0) {
+            self.fetch_upper_index_beside();
+        }
+        Ok(())
     }
 
     async fn keep_node(self: &Arc<Self>, missing: Missing, bytes: Bytes) -> Result<(), SyncError> {

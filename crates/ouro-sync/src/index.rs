@@ -1,16 +1,21 @@
 //! The whole index in the background: after that no metadata operation asks the remote for anything.
 
+use crate::schedule::{IndexFetch, index_fetch};
 use crate::{Sync, SyncError};
 use bytes::Bytes;
+use futures::{FutureExt, StreamExt, stream};
+use ouro_core::content::ObjectId;
 use ouro_core::id::NodeId;
 use ouro_core::row::Missing;
 use ouro_core::tree::{self, Node, NodeRef};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Nodes asked for in one go, and held in memory meanwhile; neighbours come in one request.
 const NODES_AT_ONCE: usize = 512;
+/// Objects read at once: fewer than the requests that a remote takes at the same time, so that a reader who waits for a node finds room.
+const OBJECTS_AT_ONCE: usize = 10;
 
 impl Sync {
     /// Brings every node of the newest checkpoint that is not here, level by level. Those here already cost no request.
@@ -33,6 +38,21 @@ impl Sync {
     pub async fn fetch_upper_index(self: &Arc<Self>) -> Result<(), SyncError> {
         let _turn = self.upper_index.lock().await;
         self.fetch_levels(1).await
+    }
+
+    /// Begins the same in the background.
+    pub(crate) fn fetch_upper_index_beside(self: &Arc<Self>) {
+        if index_fetch() == IndexFetch::Nothing {
+            return;
+        }
+        let sync = Arc::clone(self);
+        let fetching = async move {
+            if let Err(error) = sync.fetch_upper_index().await {
+                // Who needs a node asks for it.
+                tracing::debug!(%error, "the upper index is not here yet");
+            }
+        };
+        self.ports.runtime.spawn(fetching.boxed());
     }
 
     async fn fetch_levels(self: &Arc<Self>, lowest: u8) -> Result<(), SyncError> {
@@ -63,8 +83,22 @@ impl Sync {
         if missing.is_empty() {
             return Ok(());
         }
-        let mut brought: Vec<(NodeId, Bytes)> = Vec::with_capacity(missing.len());
-        self.repo.fetch_nodes(&missing, &mut |node, bytes| brought.push((node, bytes))).await?;
+        // Inner nodes are kept object by object, as they come: a reader who needs one does not wait for all. Leaves are too many for that,
+        // for each time the disk is waited for.
+        let by_object = nodes.iter().any(|node| node.level > 0);
+        let mut objects: BTreeMap<Option<ObjectId>, Vec<Missing>> = BTreeMap::new();
+        for node in missing {
+            objects.entry(node.at.map(|at| at.object).filter(|_| by_object)).or_default().push(node);
+        }
+        let bringing = objects.into_values().map(|nodes| self.bring_together(nodes));
+        let outcomes: Vec<Result<(), SyncError>> =
+            stream::iter(bringing).buffer_unordered(OBJECTS_AT_ONCE).collect().await;
+        outcomes.into_iter().collect()
+    }
+
+    async fn bring_together(self: &Arc<Self>, nodes: Vec<Missing>) -> Result<(), SyncError> {
+        let mut brought: Vec<(NodeId, Bytes)> = Vec::with_capacity(nodes.len());
+        let fetched = self.repo.fetch_nodes(&nodes, &mut |node, bytes| brought.push((node, bytes))).await;
         let total = brought.len() as u64;
         self.blocking(move |sync| {
             let params = sync.repo.tree_params();
@@ -78,7 +112,7 @@ impl Sync {
             status.index.0 += total;
             status.index.1 = status.index.1.max(status.index.0);
         });
-        Ok(())
+        Ok(fetched?)
     }
 
     async fn children_of(self: &Arc<Self>, nodes: Vec<NodeRef>) -> Result<Vec<NodeRef>, SyncError> {

@@ -25,10 +25,31 @@ const DEVICES_EVERY: u64 = 2;
 const RETRY_MS: u64 = 1_000;
 /// Longest delay after a failure.
 const RETRY_MS_MAX: u64 = 60_000;
-/// When this variable is set, the index's leaves are not fetched in the background: for measuring what single operations cost a fresh device.
+/// When this variable is set, the index's leaves are not fetched in the background, and nothing of the index if it is `all`: for measuring
+/// what single operations cost a fresh device.
 const NO_INDEX_FETCH: &str = "OUROBOX_NO_INDEX_FETCH";
 /// What open writers wrote is journalled this often.
 const TICK_MS: u64 = 5_000;
+
+/// What of the index is fetched in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IndexFetch {
+    /// All of it.
+    Whole,
+    /// What is above the leaves.
+    Upper,
+    /// Only what somebody waits for.
+    Nothing,
+}
+
+/// What of the index is to be fetched in the background.
+pub(crate) fn index_fetch() -> IndexFetch {
+    match std::env::var_os(NO_INDEX_FETCH) {
+        None => IndexFetch::Whole,
+        Some(what) if what == "all" => IndexFetch::Nothing,
+        Some(_) => IndexFetch::Upper,
+    }
+}
 
 impl Sync {
     /// Pushes, pulls, checkpoints and fetches the index until [`Sync::stop`]. Spawns its parts through the runtime port.
@@ -144,10 +165,10 @@ impl Sync {
         taken += self.pull().await?;
         self.show_presence().await?;
         if round == 0 || !self.index_complete() {
-            if std::env::var_os(NO_INDEX_FETCH).is_none() {
-                self.fetch_index().await?;
-            } else {
-                self.fetch_upper_index().await?;
+            match index_fetch() {
+                IndexFetch::Whole => self.fetch_index().await?,
+                IndexFetch::Upper => self.fetch_upper_index().await?,
+                IndexFetch::Nothing => {}
             }
         }
         Ok(taken)

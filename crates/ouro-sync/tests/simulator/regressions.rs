@@ -34,6 +34,13 @@ pub(crate) fn create(volume: &Volume, name: &str, content: &[u8]) {
     volume.write(made, &Place { parent: root[0], name: leaf(name) }, 0, content).expect("it can be done");
 }
 
+/// Makes an empty file in the root, of which nothing has to be known.
+fn create_in_root(volume: &Volume, name: &str) {
+    let attributes = Attributes { mode: 0o644, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: vec![] };
+    let root = [ouro_core::id::FileId::ROOT];
+    volume.edit(|e| e.create(&root, &leaf(name), Kind::File, attributes.clone(), None)).expect("it can be done");
+}
+
 fn rename(volume: &Volume, from: &str, to: &str) {
     let spot = spot(volume, from);
     volume.edit(|e| e.rename(&spot.seen, &spot.parent, &spot.parent, &leaf(to), None)).expect("it can be done");
@@ -307,5 +314,44 @@ fn a_copy_of_what_is_on_its_way_is_read_and_can_be_touched() {
                 history.audit();
             }
         }
+    }
+}
+
+/// A box whose index has inner nodes below its root.
+#[test]
+fn who_misses_the_root_of_the_index_waits_for_it_alone_and_what_is_above_the_leaves_comes_beside() {
+    let mut history = History::calm(2);
+    let volume = history.volume(ADA);
+    // Long names, so that fewer files make so many nodes.
+    for number in 0..6_000 {
+        create_in_root(&volume, &format!("{number:04}{}", "n".repeat(200)));
+    }
+    for (at, work) in [(ADA, Work::Push), (ADA, Work::Checkpoint)] {
+        history.finish(at, work);
+    }
+    let root = volume.checkpoint_root().expect("it was written");
+    assert!(root.level > 1, "{root:?}");
+    let bob = history.volume(BOB);
+    history.finish(BOB, Work::Begin);
+    assert_eq!(bob.checkpoint_root().map(|root| root.id), Some(root.id));
+    let sync = std::sync::Arc::clone(&history.device(BOB).process().sync);
+    let bring = |history: &History, missing| {
+        let sync = std::sync::Arc::clone(&sync);
+        history.bring(BOB, async move { sync.fetch_node(missing).await }).expect("it is there");
+    };
+    let held = || bob.nodes().store().count().expect("readable");
+    let missing = |volume: &Volume| tree::spots(volume).expect_err("a node is missing");
+    bring(&history, missing(&bob));
+    assert_eq!(held(), 1, "nothing else was waited for");
+    // Something that asks for no node, while which others can go on.
+    history.begin_for(BOB, Work::LearnDevices, 1_000);
+    let inner = held();
+    assert!(inner > 2);
+    for more in 1..4 {
+        let leaf = missing(&bob);
+        bring(&history, leaf);
+        assert_eq!(held(), inner + more);
+        let bytes = bob.nodes().store().get(&leaf.node).expect("readable").expect("just brought");
+        assert_eq!(ouro_core::tree::Node::decode(&bytes).expect("a node").level(), 0);
     }
 }
