@@ -39,6 +39,21 @@ pub struct Applied {
 /// # Errors
 /// [`Missing`] if a node is not on this device; nothing was changed.
 pub fn apply(rows: &dyn Rows, delta: &Delta, version: Version) -> Result<Applied, Missing> {
+    finish(rows, steps(rows, delta, version)?, Reach::Union)
+}
+
+/// The rows and the digest that [`apply`] gives, for a state that nobody looks at yet: what is seen differently, which is half of the
+/// work, is not asked. Of a state of the past all commits since a checkpoint are laid on one another so.
+///
+/// # Errors
+/// [`Missing`] if a node is not on this device; nothing was changed.
+pub fn apply_unseen(rows: &dyn Rows, delta: &Delta, version: Version) -> Result<(RowChanges, Digest), Missing> {
+    let Applied { changes, digest, .. } = finish(rows, steps(rows, delta, version)?, Reach::Nowhere)?;
+    Ok((changes, digest))
+}
+
+/// The files of a delta as they are and as it makes them.
+fn steps(rows: &dyn Rows, delta: &Delta, version: Version) -> Result<Vec<Step>, Missing> {
     let mut found = Vec::with_capacity(delta.files.len());
     let mut lost: BTreeMap<FileId, Option<(Key, Arc<File>)>> = BTreeMap::new();
     for file in &delta.files {
@@ -64,7 +79,7 @@ pub fn apply(rows: &dyn Rows, delta: &Delta, version: Version) -> Result<Applied
             steps.push(Step { old, new });
         }
     }
-    finish(rows, steps)
+    Ok(steps)
 }
 
 /// Gives the pending registers of files their version: every [`Version::PENDING`] in them becomes `version`. A file comes with the
@@ -90,7 +105,7 @@ pub fn seal(rows: &dyn Rows, files: &[(FileId, Option<Place>)], version: Version
             steps.push(Step { old: Some((key, file)), new });
         }
     }
-    finish(rows, steps)
+    finish(rows, steps, Reach::Union)
 }
 
 /// Replaces the value of the content that `version` wrote to a file, and nothing else: a content that was pending is now chunks. Does
@@ -115,10 +130,10 @@ pub fn refine(
             steps.push(Step { old: Some((key, old)), new });
         }
     }
-    finish(rows, steps)
+    finish(rows, steps, Reach::Union)
 }
 
-fn finish(rows: &dyn Rows, steps: Vec<Step>) -> Result<Applied, Missing> {
+fn finish(rows: &dyn Rows, steps: Vec<Step>, reach: Reach) -> Result<Applied, Missing> {
     let mut digest = Digest::default();
     for step in &steps {
         digest = digest.plus(Digest::of_file(&step.new));
@@ -126,7 +141,7 @@ fn finish(rows: &dyn Rows, steps: Vec<Step>) -> Result<Applied, Missing> {
             digest = digest.minus(Digest::of_file(old));
         }
     }
-    let laid = lay_out(rows, steps, Reach::Union)?;
+    let laid = lay_out(rows, steps, reach)?;
     Ok(Applied { changes: laid.changes, digest, listings: laid.listings, files: laid.files })
 }
 

@@ -42,9 +42,11 @@ pub(crate) struct LaidOut {
     pub(crate) files: Vec<FileId>,
 }
 
-/// How far to look for names that change because a file at the same name did.
+/// How far to look for names that change because a file at the same name did. The rows are the same whatever is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
+    /// Nowhere: only the rows are wanted.
+    Nowhere,
     /// In its directory: enough where the name group was settled before.
     OwnDirectory,
     /// In all directories with which its own is shown.
@@ -66,13 +68,17 @@ pub(crate) fn lay_out(rows: &dyn Rows, steps: Vec<Step>, reach: Reach) -> Result
         unions: BTreeMap::new(),
     };
     let (directories, mut others): (BTreeMap<_, _>, Vec<_>) = split(steps);
-    layout.note_differences(&directories, &others)?;
+    if reach != Reach::Nowhere {
+        layout.note_differences(&directories, &others)?;
+    }
     layout.lay_directories(directories, &mut others)?;
     for step in others {
         layout.lay_other(step)?;
     }
     layout.settle_visibility()?;
-    layout.note_unions()?;
+    if reach != Reach::Nowhere {
+        layout.note_unions()?;
+    }
     let Layout { work, listings, files, .. } = layout;
     Ok(LaidOut { changes: work.changes, listings: listings.into_iter().collect(), files: files.into_iter().collect() })
 }

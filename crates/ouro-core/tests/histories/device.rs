@@ -1,7 +1,7 @@
 //! A device: committed rows, live rows, what is pending, and a clock.
 
 use crate::oracle::{self, State, View};
-use ouro_core::apply::{apply, seal};
+use ouro_core::apply::{apply, apply_unseen, seal};
 use ouro_core::birth::{Birth, Born, bear};
 use ouro_core::content::Content;
 use ouro_core::delta::Delta;
@@ -255,6 +255,8 @@ impl Device {
 
     fn commit(&mut self, commit: &Commit) {
         let applied = apply(&self.committed, &commit.delta, commit.version).expect("all rows are there");
+        let unseen = apply_unseen(&self.committed, &commit.delta, commit.version).expect("all rows are there");
+        assert_eq!((&applied.changes, applied.digest), (&unseen.0, unseen.1), "whether anybody looks or not");
         put(&mut self.committed, applied.changes);
         self.digest = self.digest.plus(applied.digest);
         oracle::commit(&mut self.state, &commit.delta, commit.version);

@@ -413,12 +413,12 @@ pub(crate) struct Built {
 impl Built {
     pub(crate) fn commit(&mut self, nodes: &super::NodeCache, commit: &Commit) -> Result<(), VolumeError> {
         let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
-        let applied = {
+        let (changes, digest) = {
             let rows = TreeRows { nodes, root: self.root.as_ref(), changes: &self.base };
-            apply::apply(&rows, &commit.delta, version)?
+            apply::apply_unseen(&rows, &commit.delta, version)?
         };
-        self.base.extend(applied.changes);
-        self.digest = self.digest.plus(applied.digest);
+        self.base.extend(changes);
+        self.digest = self.digest.plus(digest);
         let head = Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc };
         let known = self.heads.entry(commit.device).or_insert(head);
         if known.seq < head.seq {
@@ -446,11 +446,11 @@ impl Built {
     }
 
     fn on_top(&mut self, nodes: &super::NodeCache, delta: &Delta, version: Version) -> Result<(), VolumeError> {
-        let applied = {
+        let (changes, _) = {
             let rows = TreeRows { nodes, root: self.root.as_ref(), changes: &self.live };
-            apply::apply(&rows, delta, version)?
+            apply::apply_unseen(&rows, delta, version)?
         };
-        self.live.extend(applied.changes);
+        self.live.extend(changes);
         Ok(())
     }
 }
