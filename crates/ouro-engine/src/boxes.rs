@@ -13,7 +13,9 @@ use ouro_core::state::Attributes;
 use ouro_local::volume::{Volume, VolumeError, VolumeOptions, VolumePorts};
 use ouro_repo::{MasterKey, Ports, Repository};
 use ouro_sync::Sync;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// A box that is open on this device.
 pub(crate) struct OpenBox {
@@ -26,14 +28,15 @@ pub(crate) struct OpenBox {
 }
 
 impl OpenBox {
-    /// Opens a box from what this device wrote down: no request is made and no sync started. A branch is opened beside the box that it
+    /// Opens a box from what this device wrote down: no request is made, unless the index cache was lost while changes wait that need it, and
+    /// no sync started. A branch is opened beside the box that it
     /// comes from.
     pub(crate) fn open(
         dirs: &EngineDirs,
         name: &str,
         (config, secrets): (BoxConfig, &BoxSecrets),
         beside: Option<&OpenBox>,
-        ports: &Ports,
+        (ports, handle): (&Ports, &Handle),
         options: VolumeOptions,
     ) -> Result<OpenBox, Failure> {
         let damaged = || Failure::needs_user(format!("the configuration of box {name:?} is damaged: join it again"));
@@ -46,7 +49,7 @@ impl OpenBox {
         let repo = Repository::open_with_key(store, ports.clone(), repository, key)?;
         let line = config.branch.as_ref().map_or(Line::MAIN, |branch| repo.line_named(&branch.name));
         let kept = beside.map_or_else(Arc::default, |beside| Arc::clone(&beside.kept));
-        let volume = open_volume(dirs, name, &config, &repo, (&kept, beside), ports, options)?;
+        let volume = open_volume(dirs, name, &config, &repo, (&kept, beside), (ports, handle), options)?;
         // It may have become another device since it joined.
         for number in [config.device(), volume.device()] {
             repo.learn_line(number, line);
@@ -109,7 +112,7 @@ fn open_volume(
     config: &BoxConfig,
     repo: &Repository,
     (kept, beside): (&Arc<Kept>, Option<&OpenBox>),
-    ports: &Ports,
+    (ports, handle): (&Ports, &Handle),
     options: VolumeOptions,
 ) -> Result<Arc<Volume>, Failure> {
     let (data, cache) = (dirs.box_data(name), dirs.box_cache(name));
@@ -129,9 +132,24 @@ fn open_volume(
         let hooks = (verify.clone() as _, keep.clone() as _);
         Volume::load(&data, &cache, config.device(), repo.tree_params(), hooks, volume_ports.clone(), options)
     };
-    match load() {
-        Ok(volume) => Ok(volume),
-        Err(VolumeError::Missing(_)) => Err(failure::index_lost(name)),
-        Err(error) => Err(error.into()),
+    let mut brought = BTreeSet::new();
+    loop {
+        let missing = match load() {
+            Ok(volume) => return Ok(volume),
+            Err(VolumeError::Missing(missing)) => missing,
+            Err(error) => return Err(error.into()),
+        };
+        // One that was brought is there, or the cache takes nothing.
+        if !brought.insert(missing.node) {
+            return Err(failure::index_lost(name, "the cache does not keep it"));
+        }
+        let mut nodes = Vec::new();
+        let fetched = handle.block_on(repo.fetch_nodes(&[missing], &mut |id, bytes| nodes.push((id, bytes))));
+        fetched.map_err(|error| failure::index_lost(name, &error.to_string()))?;
+        match beside {
+            Some(beside) => beside.volume.nodes().store().put_many(&nodes),
+            None => Volume::keep_nodes(&cache, &nodes),
+        }
+        .map_err(VolumeError::from)?;
     }
 }

@@ -8,9 +8,9 @@ use crate::engine::Engine;
 use crate::when::ids;
 use ouro_core::time::rfc3339;
 use ouro_core::when::remark;
-use ouro_local::volume::{Cut, Identity};
-use ouro_repo::{Branch, DeviceInfo, RULES};
-use ouro_sync::draw_identity;
+use ouro_local::volume::Cut;
+use ouro_repo::{Branch, DeviceInfo};
+use ouro_sync::{device_info, draw_identity};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -123,17 +123,9 @@ impl Engine {
 
     /// Writes down on the remote who writes the branch from here.
     fn register_on(&self, parent: &OpenBox, devices: &[DeviceInfo], name: &str) -> Result<BoxConfig, Failure> {
-        let opened_by = parent.sync.device();
-        let Identity { id, number, name: device_name } =
-            draw_identity(&self.ports, devices, &parent.config.device_name, &|_| false)?;
-        let device = DeviceInfo {
-            id,
-            number,
-            name: device_name,
-            created_ms: (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64,
-            rules: RULES,
-            branch: Some(Branch { name: name.to_owned(), opened_by }),
-        };
+        let branch = Branch { name: name.to_owned(), opened_by: parent.sync.device() };
+        let drawn = draw_identity(&self.ports, devices, &parent.config.device_name, &|_| false)?;
+        let device = device_info(drawn, Some(branch));
         self.block_on(parent.sync.repo().register_device(&device))?;
         let of = parent.root().to_owned();
         Ok(BoxConfig {

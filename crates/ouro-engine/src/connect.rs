@@ -4,10 +4,9 @@ use crate::api::{Failure, FailureKind, InitRequest, JoinRequest, Joined, Secret 
 use crate::config::{BoxConfig, BoxSecrets, to_hex};
 use crate::engine::EngineDirs;
 use ouro_core::port::Runtime;
-use ouro_local::volume::Identity;
 use ouro_remote::{Credentials, Limits, Remote, RemoteUri, Store};
-use ouro_repo::{DeviceInfo, InitOptions, Ports, RULES, RepoError, Repository, Secret};
-use ouro_sync::draw_identity;
+use ouro_repo::{InitOptions, Ports, RepoError, Repository, Secret};
+use ouro_sync::{device_info, draw_identity};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -87,15 +86,7 @@ pub(crate) async fn connect(dirs: &EngineDirs, ports: &Ports, wanted: Wanted) ->
     let (repo, created) = open_or_make(store, ports, &secret, wanted.create).await?;
     let others = repo.devices().await?;
     let name_wanted = wanted.device_name.clone().unwrap_or_else(host_name);
-    let Identity { id, number, name: device_name } = draw_identity(ports, &others, &name_wanted, &|_| false)?;
-    let device = DeviceInfo {
-        id,
-        number,
-        name: device_name,
-        created_ms: (ports.clock.wall_ns() / 1_000_000).max(0) as u64,
-        rules: RULES,
-        branch: None,
-    };
+    let device = device_info(draw_identity(ports, &others, &name_wanted, &|_| false)?, None);
     repo.register_device(&device).await?;
     let config = BoxConfig {
         remote: uri.to_string(),

@@ -128,7 +128,14 @@ impl Engine {
         let _inside = self.handle.enter();
         let beside = config.branch.as_ref().map(|branch| self.find_box(&branch.of)).transpose()?;
         let given = (config, secrets);
-        Ok(Arc::new(OpenBox::open(&self.dirs, name, given, beside.as_deref(), &self.ports, self.options)?))
+        Ok(Arc::new(OpenBox::open(
+            &self.dirs,
+            name,
+            given,
+            beside.as_deref(),
+            (&self.ports, &self.handle),
+            self.options,
+        )?))
     }
 
     /// Takes a box among those that are asked and looked after.

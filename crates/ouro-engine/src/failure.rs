@@ -110,11 +110,9 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 }
 
 /// The index cache of a box was lost while changes wait that need it.
-pub(crate) fn index_lost(name: &str) -> Failure {
+pub(crate) fn index_lost(name: &str, why: &str) -> Failure {
     Failure::new(
         FailureKind::Offline,
-        format!(
-            "the index of box {name:?} is not on this device any more and its remote cannot be asked yet: try again online"
-        ),
+        format!("the index of box {name:?} is not on this device any more and cannot be brought back: {why}"),
     )
 }

@@ -74,7 +74,7 @@ impl Sync {
         match collection.filter(|collection| collection.ends.is_some()) {
             Some(ended) => {
                 self.repo.know_collection(ended.clone());
-                self.note(&ended).await
+                self.note(&ended, None).await
             }
             None => Ok(()),
         }

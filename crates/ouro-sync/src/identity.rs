@@ -4,7 +4,8 @@ use crate::{Sync, SyncError};
 use ouro_core::content::Content;
 use ouro_core::id::{DeviceId, DeviceNo, FileId, Seq};
 use ouro_local::volume::{Claim, Commit, Identity, VolumeError};
-use ouro_repo::{DeviceInfo, Ports, RULES, Removal};
+use ouro_remote::RemoteError;
+use ouro_repo::{Branch, DeviceInfo, Ports, RULES, Removal, RepoError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -59,7 +60,14 @@ pub fn draw_identity(
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit()).strip_suffix(' ').unwrap_or(name);
     let mut numbered = (2..).map(|n: u32| format!("{stem} {n}")).filter(|name| !is_taken(name));
     let name = if is_taken(name) { numbered.next().unwrap_or_default() } else { name.to_owned() };
-    Ok(Identity { id: DeviceId(id), number, name })
+    let drawn_ms = (ports.clock.wall_ns() / 1_000_000).max(0).cast_unsigned();
+    Ok(Identity { id: DeviceId(id), number, name, drawn_ms })
+}
+
+/// What stands on the remote of a device with this identity: always the same, so that it can be written again.
+pub fn device_info(identity: Identity, branch: Option<Branch>) -> DeviceInfo {
+    let Identity { id, number, name, drawn_ms } = identity;
+    DeviceInfo { id, number, name, created_ms: drawn_ms, rules: RULES, branch }
 }
 
 impl Sync {
@@ -97,52 +105,65 @@ impl Sync {
     }
 
     /// Holds this device's log against what it knows of it. Whether somebody else wrote in it: the name of its next commit holds what is not
-    /// its own. A log that lacks a commit which was there was set back, which is something else.
+    /// its own.
+    ///
+    /// # Errors
+    /// As [`Sync::check_log`].
     async fn is_copied(self: &Arc<Self>) -> Result<bool, SyncError> {
-        let (id, number) = (self.device(), self.volume.device());
-        let head = self.volume.heads().get(&number).copied();
-        let next = head.map_or(Seq(0), |head| head.seq).next();
-        let found = self.repo.read_record_bytes(id, next).await?;
-        // A collection keeps no records below its checkpoint; but it says how far each log went.
-        let covered = self.collected_to(number).await?;
-        if let Some(head) = head {
-            let seq = head.seq.0;
-            match self.repo.read_record_bytes(id, head.seq).await? {
-                Some(bytes) if self.repo.record_hash(&bytes) == head.hash => {}
-                Some(_) => return Err(SyncError::Rewritten { device: number.0, seq }),
-                None if covered >= head.seq => {}
-                None => return Err(SyncError::RolledBack { seq }),
-            }
-        }
+        let next = self.volume.own_seq().next();
+        let found = self.repo.read_record_bytes(self.device(), next).await?;
+        let covered = self.check_log().await?;
         let Some(found) = found else { return Ok(covered >= next) };
         let sealed = self.volume.sealed().and_then(|sealed| sealed.record).map(|(bytes, _)| bytes);
         let outright = self.volume.outright().map(|(_, bytes)| bytes);
         Ok(![sealed, outright].into_iter().flatten().any(|own| *own == *found))
     }
 
+    /// Holds what this device published last against what lies there. Returns up to where the newest collection covers its log: a collection keeps
+    /// no records below its checkpoint, but it says how far each log went.
+    ///
+    /// # Errors
+    /// What the remote says; [`SyncError::RolledBack`] or [`SyncError::Rewritten`] if the log lacks a commit that was there: it was set back, which
+    /// no identity helps against.
+    async fn check_log(self: &Arc<Self>) -> Result<Seq, SyncError> {
+        let number = self.volume.device();
+        let covered = self.collected_to(number).await?;
+        if let Some(head) = self.volume.heads().get(&number) {
+            let seq = head.seq.0;
+            match self.repo.read_record_bytes(self.device(), head.seq).await? {
+                Some(bytes) if self.repo.record_hash(&bytes) == head.hash => {}
+                Some(_) => return Err(SyncError::Rewritten { device: number.0, seq }),
+                None if covered >= head.seq => {}
+                None => return Err(SyncError::RolledBack { seq }),
+            }
+        }
+        Ok(covered)
+    }
+
     /// Up to where the newest collection covers a log; 0 if there is none.
     async fn collected_to(&self, number: DeviceNo) -> Result<Seq, SyncError> {
+        let known = self.volume.collected().and_then(|known| known.checkpoint.covers.get(&number).map(|head| head.seq));
         let collections = match self.repo.collections().await {
             Ok(collections) => collections,
             // Nothing goes because of one that cannot be read.
-            Err(error) if error.is_corrupt() => return Ok(Seq(0)),
+            Err(error) if error.is_corrupt() => return Ok(known.unwrap_or(Seq(0))),
             Err(error) => return Err(error.into()),
         };
         let newest = collections.into_values().next_back();
-        Ok(newest.and_then(|newest| newest.covered(number).map(|covered| covered.seq)).unwrap_or(Seq(0)))
+        let listed = newest.and_then(|newest| newest.covered(number).map(|covered| covered.seq));
+        // A list may be stale.
+        Ok(known.max(listed).unwrap_or(Seq(0)))
     }
 
-    /// What to do when the name of this device's next commit is taken: goes on under another identity if a copy took it, or says that the
-    /// storage was set back. The caller has the turn and calls it with whatever a push came to.
+    /// What to do when the name of this device's next commit is taken by something else, whole or torn: goes on under another identity, or says
+    /// that the storage was set back. The caller has the turn and calls it with whatever a push came to.
     pub(crate) async fn outlive_copy<T>(
         self: &Arc<Self>,
         outcome: Result<T, SyncError>,
     ) -> Result<Option<T>, SyncError> {
         match outcome {
             Err(error) if error.is_copy() => {
-                if !self.is_copied().await? {
-                    return Err(error);
-                }
+                self.check_log().await?;
                 self.renew(Renewal::Copied).await.map(|()| None)
             }
             outcome => outcome.map(Some),
@@ -174,15 +195,18 @@ impl Sync {
                 drawn
             }
         };
-        let Identity { id, number: drawn, name } = identity.clone();
-        let created_ms = (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64;
+        let Identity { id, number: drawn, name, drawn_ms } = identity.clone();
         let before = match self.repo.met(was) {
             Some(known) => Some(known),
             None => self.repo.device(was).await?,
         };
         let branch = before.and_then(|info| info.branch);
-        let info = DeviceInfo { id, number: drawn, name: name.clone(), created_ms, rules: RULES, branch };
-        self.repo.register_device(&info).await?;
+        match self.repo.register_device(&device_info(identity.clone(), branch)).await {
+            // An older version of this program wrote it down in its own way, before it ended.
+            Err(RepoError::Remote { source: RemoteError::Taken { .. } })
+                if self.repo.device(id).await?.is_some_and(|there| there.number == drawn) => {}
+            outcome => outcome?,
+        }
         let log = if why == Renewal::SameNumber { Vec::new() } else { self.own_log().await? };
         let log = Arc::new(log);
         let proving = Arc::clone(&log);
@@ -194,7 +218,7 @@ impl Sync {
         self.tell(|status| status.renewed = Some(format!("{}: it goes on as {name:?}", why.reason())));
         match why {
             Renewal::SameNumber => {
-                let removal = Removal { device: was, by: id, last: Seq(0), removed_ms: created_ms };
+                let removal = Removal { device: was, by: id, last: Seq(0), removed_ms: drawn_ms };
                 self.repo.remove_device(&removal).await?;
             }
             // What it believed to be stored may have been collected meanwhile.

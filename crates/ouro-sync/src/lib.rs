@@ -34,7 +34,7 @@ mod status;
 pub use bootstrap::learn_devices;
 pub use collection::{CollectOptions, EXPIRY_MS, GRACE_MS, Report, Stage};
 pub use error::SyncError;
-pub use identity::{Renewal, draw_identity};
+pub use identity::{Renewal, device_info, draw_identity};
 pub use import::{Import, Incoming, Inflow, LeftOut, Ordinal};
 pub use snapshot::{Taken, Turn};
 pub use status::{Cost, SyncStatus};

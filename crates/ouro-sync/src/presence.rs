@@ -2,7 +2,7 @@
 
 use crate::checkpoint::announcement;
 use crate::{Sync, SyncError};
-use ouro_core::id::{DeviceId, Seq};
+use ouro_core::id::DeviceId;
 use ouro_repo::{Hint, RULES, rules_in_effect};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Sync {
         let checkpoint = self.volume.checkpoint().or_else(collected);
         let hint = Hint {
             device: self.device(),
-            seq: self.volume.heads().get(&self.volume.device()).map_or(Seq(0), |head| head.seq),
+            seq: self.volume.own_seq(),
             checkpoint: checkpoint.as_ref().map(announcement),
             acknowledged: self.acknowledged(),
             written_ms,

@@ -41,6 +41,11 @@ pub struct Collected {
     pub checkpoint: Announced,
     /// These, by time.
     pub kept: Vec<KeptState>,
+    /// Whether it has ended: before that, what it takes is still there.
+    pub ended: bool,
+    /// The checkpoint of the collection before, as long as this one has not ended: commits that were made without knowing all of this
+    /// one's checkpoint lie on it.
+    pub before: Announced,
 }
 
 impl Collected {
@@ -73,6 +78,8 @@ pub(super) fn encode(collected: &Collected) -> Vec<u8> {
         encode::node_ref(&mut out, kept.root.as_ref());
         encode::heads(&mut out, &kept.cut);
     }
+    out.u8(u8::from(collected.ended));
+    encode::announced(&mut out, &collected.before);
     out.into_vec()
 }
 
@@ -91,8 +98,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Collected, DecodeError> {
             cut: encode::read_heads(&mut input)?,
         });
     }
+    // An older version did not write these.
+    let told = input.remaining() > 0;
+    let ended = !told || input.u8()? != 0;
+    let before = if told { encode::read_announced(&mut input)? } else { Announced::default() };
     input.finish()?;
-    Ok(Collected { number, checkpoint, kept })
+    Ok(Collected { number, checkpoint, kept, ended, before })
 }
 
 impl Volume {
@@ -112,9 +123,15 @@ impl Volume {
     ///
     /// # Errors
     /// A failing journal.
-    pub fn note_collection(&self, collected: Collected) -> Result<(), VolumeError> {
+    pub fn note_collection(&self, mut collected: Collected) -> Result<(), VolumeError> {
         let ticket = {
             let mut state = self.state.write();
+            // The list that showed this one may not have shown the one before it.
+            if let Some(known) = state.collected.as_ref().filter(|_| !collected.ended)
+                && collected.before.covers.is_empty()
+            {
+                collected.before = if known.ended { known.checkpoint.clone() } else { known.before.clone() };
+            }
             let ticket = self.ledger.submit(vec![encode::meta(encode::META_COLLECTED, encode(&collected))]);
             state.collected = Some(Arc::new(collected));
             ticket

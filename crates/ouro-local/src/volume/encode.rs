@@ -201,6 +201,7 @@ pub(crate) fn identity(key: &'static str, identity: &Identity) -> Write {
     out.raw(&identity.id.0);
     out.varint(u64::from(identity.number.0));
     out.bytes(identity.name.as_bytes());
+    out.varint(identity.drawn_ms);
     meta(key, out.into_vec())
 }
 
@@ -208,8 +209,9 @@ pub(crate) fn read_identity(bytes: &[u8]) -> Result<Identity, DecodeError> {
     let mut input = Reader::new(bytes);
     let (id, number) = (DeviceId(input.array()?), DeviceNo(input.varint32("device")?));
     let name = String::from_utf8_lossy(input.bytes()?).into_owned();
+    let drawn_ms = input.varint()?;
     input.finish()?;
-    Ok(Identity { id, number, name })
+    Ok(Identity { id, number, name, drawn_ms })
 }
 
 pub(crate) fn node_ref(out: &mut Writer, root: Option<&NodeRef>) {

@@ -293,7 +293,9 @@ impl Volume {
     /// [`VolumeError::Record`]: fetch and call again.
     pub fn checkpoint_below(&self, cut: &Cut) -> Result<Announced, VolumeError> {
         // What a collection covers has no records any more: nothing below its checkpoint can be built upon.
-        let collected = self.collected().map(|c| c.checkpoint.clone()).filter(|c| is_below(&c.covers, cut));
+        let collected = self.collected();
+        let collected = collected.iter().flat_map(|known| [&known.checkpoint, &known.before]);
+        let collected = collected.filter(|c| !c.covers.is_empty()).find(|c| is_below(&c.covers, cut)).cloned();
         let bare = Announced::default();
         let least = collected.as_ref().unwrap_or(&bare);
         let fits = |a: &Announced| is_below(&a.covers, cut) && is_below(&least.covers, &a.covers);

@@ -26,6 +26,8 @@ pub struct Identity {
     pub number: DeviceNo,
     /// What people call it.
     pub name: String,
+    /// When it was drawn, in milliseconds since 1970, by this device's clock.
+    pub drawn_ms: u64,
 }
 
 /// Hears which files have other ids now, while nobody can look at the state: it must not call back.

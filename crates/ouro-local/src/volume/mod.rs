@@ -58,7 +58,7 @@ use crate::locations::Locations;
 use crate::pins::Pins;
 use ouro_core::content::BlobRef;
 use ouro_core::edit::EditError;
-use ouro_core::id::{BlobId, DeviceNo, FileId};
+use ouro_core::id::{BlobId, DeviceNo, FileId, Seq};
 use ouro_core::row::Missing;
 use parking_lot::{Mutex, RwLock};
 use state::State;
@@ -91,7 +91,7 @@ pub enum VolumeError {
         /// Whose.
         device: DeviceNo,
         /// Which.
-        seq: ouro_core::id::Seq,
+        seq: Seq,
     },
     /// The commit was thinned out by a collection: its state is kept nowhere.
     #[error("the state after commit {} of device {} was thinned out: `ourobox log` shows what there is", .seq.0, .device.0)]
@@ -99,7 +99,7 @@ pub enum VolumeError {
         /// Whose.
         device: DeviceNo,
         /// Which.
-        seq: ouro_core::id::Seq,
+        seq: Seq,
     },
     /// The file does not exist any more.
     #[error("the file is gone")]
@@ -150,6 +150,11 @@ impl Volume {
     /// This device's number in the box's repository.
     pub fn device(&self) -> DeviceNo {
         self.state.read().device
+    }
+
+    /// The position of this device's newest commit; 0 if it has none.
+    pub fn own_seq(&self) -> Seq {
+        self.state.read().own_seq()
     }
 
     /// What the user's clock says, in nanoseconds since 1970 (UTC).

@@ -2,10 +2,10 @@
 
 use super::collected;
 use super::encode::{self, read_number};
-use super::learn::{Announced, Built};
+use super::learn::{Announced, Built, Commit};
 use super::lines::Lines;
 use super::seal::Sealed;
-use super::state::{Counts, STAYING_GENERATION, State};
+use super::state::{Counts, Head, STAYING_GENERATION, State};
 use super::{BLOCK_LISTS_MAX, NodeCache, Volume, VolumeError};
 use crate::blobs::{Blobs, BlobsOptions, Keep, Verify};
 use crate::database::DatabaseAt;
@@ -21,7 +21,7 @@ use ouro_core::codec::decode_file_delta;
 use ouro_core::content::Content;
 use ouro_core::delta::FileDelta;
 use ouro_core::edit::Pending;
-use ouro_core::id::{DeviceNo, FileId, Hlc};
+use ouro_core::id::{DeviceNo, FileId, Hlc, NodeId};
 use ouro_core::port::{Clock, Runtime};
 use ouro_core::row::RowChanges;
 use ouro_core::tree::TreeParams;
@@ -30,6 +30,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The database of index nodes in the cache directory.
+const INDEX: &str = "index.db";
 
 /// What a volume needs of the world.
 #[derive(Clone)]
@@ -90,9 +93,17 @@ impl Volume {
             ledger: Arc::new(Ledger::open(&data.join("box.db"), mode)?),
             blobs: DatabaseAt::File(cache.join("cache.db")),
             locations: DatabaseAt::File(cache.join("chunks.db")),
-            nodes: DatabaseAt::File(cache.join("index.db")),
+            nodes: DatabaseAt::File(cache.join(INDEX)),
         };
         Volume::load_from(stores, device, params, (verify, keep), ports, options)
+    }
+
+    /// Puts index nodes into the cache of a box that is not open: [`Volume::load`] finds them there.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn keep_nodes<B: AsRef<[u8]>>(cache: &Path, nodes: &[(NodeId, B)]) -> Result<(), LocalError> {
+        NodeStore::open(DatabaseAt::File(cache.join(INDEX)))?.put_many(nodes)
     }
 
     /// Opens a box's volume from stores wherever they are: in memory for the simulator.
@@ -190,26 +201,44 @@ impl Volume {
                 }
             }
         }
-        let mut built = Built {
-            root: state.root,
-            base: RowChanges::new(),
-            live: RowChanges::new(),
-            digest: state.digest,
-            heads: state.covers.clone(),
-        };
-        for commit in self.commits_beyond(&state.covers, &known)? {
-            built.commit(&self.nodes, &commit)?;
+        let (built, commits) = self.replayed(state, &known)?;
+        for commit in commits {
             state.count(&commit);
             state.announced.extend(commit.checkpoint);
         }
-        built.live = built.base.clone();
-        built.overlay(&self.nodes, state.sealed.as_ref(), &state.pending.files)?;
         state.base = Arc::new(built.base);
         state.put_live(built.live);
         state.digest = built.digest;
         state.heads = built.heads;
         self.heed_heads(state);
         self.sweep(state, &loaded)
+    }
+
+    /// The rows by what lasts: the checkpoint, the commits since, what is sealed, what is pending.
+    fn replayed(&self, state: &State, heads: &BTreeMap<DeviceNo, Head>) -> Result<(Built, Vec<Commit>), VolumeError> {
+        let mut built = Built {
+            root: state.root,
+            base: RowChanges::new(),
+            live: RowChanges::new(),
+            digest: state.covers_digest,
+            heads: state.covers.clone(),
+        };
+        let commits = self.commits_beyond(&state.covers, heads)?;
+        for commit in &commits {
+            built.commit(&self.nodes, commit)?;
+        }
+        built.live = built.base.clone();
+        built.overlay(&self.nodes, state.sealed.as_ref(), &state.pending.files)?;
+        Ok((built, commits))
+    }
+
+    /// Reads all that the next start will read, so that it can do without the remote.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: fetch and call again.
+    pub fn rehearse_start(&self) -> Result<(), VolumeError> {
+        let state = self.state.read();
+        self.replayed(&state, &state.heads).map(drop)
     }
 
     /// Forgets dirty data that no overlay row names: of files that were unlinked while open when the process ended.

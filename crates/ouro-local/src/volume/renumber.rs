@@ -228,7 +228,10 @@ impl Renumbering {
 
 /// Whether a change is the first of its file, as far as others know: nothing that is `known` is replaced.
 fn is_birth(delta: &FileDelta, known: &dyn Fn(Version) -> bool) -> bool {
-    let made =
-        delta.placements.iter().any(|p| p.slot == 0) && (delta.content.is_some() || delta.kind == Kind::Directory);
+    let made = match delta.kind {
+        Kind::Directory => delta.placements.iter().any(|p| p.slot == 0),
+        // The name that a file was made with may be gone, if it was given another one meanwhile.
+        _ => delta.content.is_some(),
+    };
     made && delta.hint.is_none() && !delta.replaced.iter().any(|(_, version)| known(*version))
 }

@@ -1,14 +1,13 @@
 //! Taking note of a collection, as every device does: from then on nothing condemned is referred to by anything new.
 
 use super::{cut_of, holds};
-use crate::checkpoint::announcement;
 use crate::{Sync, SyncError};
 use ouro_core::content::{BlobRef, Locator, ObjectId};
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, NodeId, PackId, Seq};
 use ouro_core::tree::Node;
 use ouro_local::volume::{Announced, Collected, Cut, KeptState};
-use ouro_repo::{Collection, Gone, Hint, Places, RULES};
+use ouro_repo::{Collection, CollectionNo, Gone, Places};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,12 +43,12 @@ impl Sync {
             return Ok(0);
         }
         let mut taken = 0;
-        let newest = match self.repo.collections().await {
-            Ok(collections) => collections.into_values().next_back(),
+        let (newest, before) = match self.repo.collections().await {
+            Ok(collections) => newest_and_before(collections),
             // Work goes on; but what cannot be read is not acknowledged, so nothing goes because of it.
             Err(error) if error.is_corrupt() => {
                 tracing::warn!(%error, "a collection cannot be read");
-                None
+                (None, None)
             }
             Err(error) => return Err(error.into()),
         };
@@ -60,7 +59,7 @@ impl Sync {
                 taken += self.pull().await?;
             }
             let _turn = self.turn.lock().await;
-            self.acknowledge(&newest).await?;
+            self.acknowledge(&newest, before.as_ref()).await?;
         }
         *self.looked.lock() = Some((self.ports.clock.monotonic_ns(), self.ports.clock.wall_ns()));
         Ok(taken)
@@ -87,12 +86,12 @@ impl Sync {
     ///
     /// Known to hold when it is noted: this device knows every commit that was known when it was marked, so nothing that it shows is dead;
     /// and everything it did before is published, so the second mark finds what that refers to.
-    async fn acknowledge(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
+    async fn acknowledge(self: &Arc<Self>, newest: &Collection, before: Option<&Collection>) -> Result<(), SyncError> {
         if self.acknowledged() >= newest.number.0 {
             return if *self.hinted.lock() < newest.number.0 { self.hint_acknowledged().await } else { Ok(()) };
         }
         if newest.ends.is_some_and(|number| number.0 == self.acknowledged()) {
-            return self.note(newest).await;
+            return self.note(newest, before).await;
         }
         let missed = newest.ends.is_some() || newest.expired.contains(&self.volume.device());
         self.forget_places(newest, missed).await?;
@@ -115,11 +114,16 @@ impl Sync {
         self.keep_own(newest).await?;
         self.stand_above(newest).await?;
         self.drop_stale_nodes(newest, missed).await?;
-        self.note(newest).await
+        self.note(newest, before).await
     }
 
-    pub(crate) async fn note(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
-        let collected = collected_of(newest);
+    pub(crate) async fn note(
+        self: &Arc<Self>,
+        newest: &Collection,
+        before: Option<&Collection>,
+    ) -> Result<(), SyncError> {
+        let before = before.filter(|_| newest.ends.is_none()).map(|before| collected_of(before).checkpoint);
+        let collected = Collected { before: before.unwrap_or_default(), ..collected_of(newest) };
         self.blocking(move |sync| sync.volume.note_collection(collected)).await??;
         self.hint_acknowledged().await
     }
@@ -133,14 +137,8 @@ impl Sync {
 
     /// Says in the hint what is acknowledged: this device may have nothing to commit for days.
     async fn hint_acknowledged(self: &Arc<Self>) -> Result<(), SyncError> {
-        let own = self.volume.heads().get(&self.volume.device()).map_or(Seq(0), |head| head.seq);
-        let written = self.repo.hint(self.device()).await?.and_then(|hint| hint.checkpoint);
-        let collected = || self.volume.collected().map(|collected| announcement(&collected.checkpoint));
-        let checkpoint = written.or_else(collected);
         let acknowledged = self.acknowledged();
-        let written_ms = (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64;
-        let hint = Hint { device: self.device(), seq: own, checkpoint, acknowledged, written_ms, rules: RULES };
-        self.repo.write_hint(&hint).await?;
+        self.write_hint().await?;
         *self.hinted.lock() = acknowledged;
         Ok(())
     }
@@ -214,7 +212,7 @@ impl Sync {
         })
         .await??;
         self.index_complete.store(false, Ordering::Release);
-        Ok(())
+        self.with_all(|sync| sync.volume.rehearse_start()).await
     }
 }
 
@@ -225,6 +223,13 @@ pub(super) fn object_of(gone: &Gone) -> Option<ObjectId> {
         Gone::Nodes(id) => Some(ObjectId::Nodes(*id)),
         Gone::Log { .. } => None,
     }
+}
+
+/// The newest collection, and the newest before it that has ended.
+fn newest_and_before(collections: BTreeMap<CollectionNo, Collection>) -> (Option<Collection>, Option<Collection>) {
+    let mut later = collections.into_values().rev();
+    let newest = later.next();
+    (newest, later.find(|earlier| earlier.ends.is_some()))
 }
 
 pub(crate) fn collected_of(collection: &Collection) -> Collected {
@@ -240,5 +245,6 @@ pub(crate) fn collected_of(collection: &Collection) -> Collected {
         covers: cut_of(&collection.checkpoint),
         digest: Digest(collection.digest),
     };
-    Collected { number: collection.number.0, checkpoint, kept: kept.collect() }
+    let ended = collection.ends.is_some();
+    Collected { number: collection.number.0, checkpoint, kept: kept.collect(), ended, before: Announced::default() }
 }

@@ -11,6 +11,7 @@ use ouro_core::id::{BlobId, DeviceNo, NodeId, PackId, Seq};
 use ouro_core::retention::Moment;
 use ouro_core::when::snapshot_name;
 use ouro_local::volume::Cut;
+use ouro_remote::RemoteError;
 use ouro_repo::{
     Collection, CollectionNo, Covered, Gone, KeptState, MovedTable, Places, RepoError, StoredCopy, TABLE_PLACES_MAX,
     pack_of,
@@ -146,8 +147,17 @@ impl Sync {
             moved: tables,
             expired: last.map_or_else(Vec::new, |last| last.expired.clone()),
         };
-        self.repo.publish_collection(&collection).await?;
+        self.say_collection(&collection).await?;
         Ok((Some(collection), report))
+    }
+
+    /// Publishes a collection.
+    pub(super) async fn say_collection(&self, collection: &Collection) -> Result<(), SyncError> {
+        match self.repo.publish_collection(collection).await {
+            // This device published it before, and neither an answer nor a list had said so.
+            Err(RepoError::Remote { source: RemoteError::Taken { .. } }) => Err(SyncError::CollectionHidden),
+            outcome => Ok(outcome?),
+        }
     }
 
     /// Which commits stay as states, by the storage's clock where it has one, else as if it were the time of the newest commit: no

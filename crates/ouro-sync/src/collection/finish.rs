@@ -123,7 +123,7 @@ impl Sync {
             _ => return self.confirm_collection(collection, options).await,
         }
         let ended = self.end_collection(&collection, devices.expired).await?;
-        self.repo.publish_collection(&ended).await?;
+        self.say_collection(&ended).await?;
         self.look().await?;
         self.delete_condemned(&ended).await?;
         for number in self.repo.collections().await?.into_keys().filter(|number| *number < ended.number) {
@@ -139,7 +139,7 @@ impl Sync {
     ) -> Result<Stage, SyncError> {
         let number = collection.number.next(self.volume.device());
         let again = Collection { number, confirmed: true, ..collection };
-        self.repo.publish_collection(&again).await?;
+        self.say_collection(&again).await?;
         self.look().await?;
         Box::pin(self.finish_collection(again, options)).await
     }

@@ -192,7 +192,7 @@ fn who_has_a_file_open_notices_nothing_when_the_box_goes_on_as_another_device() 
         let (stat, handle) = vfs.create(&ROOT, directory, b"open", 0o644, WRITE, false).unwrap();
         vfs.write(&ROOT, stat.node, handle, 0, &vec![b'1'; bytes]).unwrap();
         let listing = vfs.opendir(&ROOT, directory).unwrap();
-        let identity = Identity { id: DeviceId([8; 16]), number: DeviceNo(8), name: "again".to_owned() };
+        let identity = Identity { id: DeviceId([8; 16]), number: DeviceNo(8), name: "again".to_owned(), drawn_ms: 0 };
         world.volume.take_identity(&identity, &[], &BTreeSet::new()).unwrap();
         assert_eq!(world.volume.device(), DeviceNo(8));
         // A copy of the device gave the same ids to files of its own.
