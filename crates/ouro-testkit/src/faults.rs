@@ -31,6 +31,11 @@ impl Faults {
         Self::default()
     }
 
+    /// Some of each, but what takes dozens of calls mostly gets to its end: an ordinary day.
+    pub fn breezy() -> Self {
+        Self { lose_before: 4, lose_after: 4, torn_publish: 10, throttle: 2, server_error: 2, ..Self::stormy() }
+    }
+
     /// Some of each: a bad day.
     pub fn stormy() -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use crate::contents::name as shown;
 use crate::device::{Device, End, Work};
-use crate::history::{Fresh, History, Seen};
+use crate::history::{History, Seen};
 use crate::tree;
 use ouro_testkit::sim::Chance;
 use ouro_testkit::{Faults, FaultyStore};
@@ -19,6 +19,7 @@ impl History {
         self.idle_devices_write_nothing();
         self.a_restart_changes_nothing(&first);
         self.checkpoints_agree(&first);
+        self.collections_take_nothing_that_is_seen(&first);
         self.a_newcomer_sees_the_same(&first);
     }
 
@@ -121,11 +122,7 @@ impl History {
         let digest = self.devices.last().map(|last| last.process().volume.digest());
         let store = FaultyStore::sharing(Arc::clone(&self.remote), 0, Faults::none());
         let config = self.truth.repo.config_bytes().clone();
-        self.devices.push(Device::new(77, "Eve", store, config, 0));
-        self.fresh.push(Fresh::default());
-        self.pushing.push(Vec::new());
-        self.importing.push(Vec::new());
-        let at = self.devices.len() - 1;
+        let at = self.come_in(Device::new(77, "Eve", store, config, 0));
         self.devices[at].boot(&self.world);
         for work in [Work::Register, Work::Begin, Work::LearnDevices, Work::Pull, Work::FetchIndex] {
             self.finish(at, work);

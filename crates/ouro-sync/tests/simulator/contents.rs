@@ -9,9 +9,13 @@ use ouro_core::port::{BoxFuture, Clock, Rng, Runtime};
 use ouro_local::volume::{Volume, VolumeError};
 use ouro_repo::{Ports, Repository};
 use ouro_testkit::MemoryStore;
+use ouro_testkit::sim::Chance;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// A content of more bytes lies in a pack, not in a record.
+const LARGE_BYTES: usize = 66_000;
 
 /// Every content that somebody wrote as a whole.
 #[derive(Default)]
@@ -31,6 +35,12 @@ pub(crate) struct Contents {
 impl Contents {
     pub(crate) fn wrote(&mut self, content: &[u8]) {
         *self.times.entry(content.to_vec()).or_default() += 1;
+    }
+
+    /// One of the large contents that were written before.
+    pub(crate) fn large(&self, chance: &mut Chance) -> Option<Vec<u8>> {
+        let large: Vec<&Vec<u8>> = self.times.keys().filter(|content| content.len() > LARGE_BYTES).collect();
+        chance.one(&large).map(|content| (*content).clone())
     }
 
     pub(crate) fn leaves(&mut self, content: Vec<u8>) {
@@ -154,7 +164,12 @@ impl Truth {
             return bytes.clone();
         }
         let at = blob.at.or_else(|| volume.locations().get(&blob.id).ok().flatten());
-        let bytes = block_on(self.repo.fetch_blob(&BlobRef { at, ..*blob }));
+        let placed = BlobRef { at, ..*blob };
+        let bytes = block_on(self.repo.fetch_blob(&placed)).or_else(|_| {
+            // A device that is new since.
+            block_on(self.repo.devices())?;
+            block_on(self.repo.fetch_blob(&placed))
+        });
         let bytes = bytes.unwrap_or_else(|error| panic!("a chunk cannot be read: {error}"));
         self.known.lock().insert(blob.id, bytes.clone());
         bytes

@@ -1,15 +1,20 @@
 //! A device: what lasts when its process ends, and the process.
 
+use crate::contents::Truth;
 use crate::import::Arrival;
 use bytes::Bytes;
+use futures::executor::block_on;
 use ouro_core::id::{DeviceId, DeviceNo, FileId};
+use ouro_core::retention::Retention;
+use ouro_core::row::Missing;
 use ouro_core::state::Place;
 use ouro_local::database::DatabaseAt;
 use ouro_local::disk::MemoryDisk;
 use ouro_local::ledger::{Ledger, Mode};
-use ouro_local::volume::{Volume, VolumeOptions, VolumePorts, VolumeStores};
+use ouro_local::nodes::NodeStore;
+use ouro_local::volume::{Volume, VolumeError, VolumeOptions, VolumePorts, VolumeStores};
 use ouro_repo::{Branch, DeviceInfo, Ports, RULES, Repository};
-use ouro_sync::{Sync, SyncError};
+use ouro_sync::{CollectOptions, Stage, Sync, SyncError};
 use ouro_testkit::sim::{Chance, Group, Simulation};
 use ouro_testkit::{FaultyStore, MemoryStore};
 use parking_lot::Mutex;
@@ -30,6 +35,12 @@ pub(crate) enum Work {
     Import,
     /// Waits until everything is on the remote, while the sync runs by itself.
     Synced,
+    /// Looks for a collection and acknowledges it.
+    Look,
+    /// Carries collection on.
+    Collect,
+    /// Removes the device that [`Process::victim`] names.
+    Remove,
 }
 
 /// What came of a work: what the sync says, and how many commits it took in or made.
@@ -59,6 +70,10 @@ pub(crate) struct Process {
     pub(crate) runs: bool,
     /// What the next import takes in.
     pub(crate) arrival: Arc<Mutex<Option<Arrival>>>,
+    /// What the next collection keeps of the past.
+    pub(crate) retention: Arc<Mutex<Retention>>,
+    /// Whom it removes next.
+    pub(crate) victim: Arc<Mutex<Option<DeviceId>>>,
     /// Files held open, with the place where they stood.
     pub(crate) open: Vec<(FileId, Place)>,
 }
@@ -141,33 +156,29 @@ impl Device {
         let group = world.group();
         let ports = Ports {
             clock: world.clock(self.ahead_millis),
-            rng: world.rng(u64::from(self.info.number.0) * 1_000 + self.boots),
+            rng: world.rng(u64::from(self.info.number.0) * 1_000_000 + self.boots),
             runtime: world.runtime(group),
         };
         let store = Arc::clone(&self.store) as Arc<dyn ouro_remote::Store>;
         let repo = Repository::open_with_key(store, ports.clone(), self.config.clone(), None).expect("it is our own");
         repo.learn_device(self.info.number, self.info.id);
         repo.learn_line(self.info.number, repo.line_of(&self.info));
-        let ledger = Arc::new(Ledger::open_in_memory(self.journal.take(), Mode::Inline).expect("the journal opens"));
-        let stores = VolumeStores {
-            ledger: Arc::clone(&ledger),
-            blobs: DatabaseAt::Memory,
-            locations: at(self.locations.take()),
-            nodes: at(self.nodes.take()),
-        };
-        let verifying = repo.clone();
-        let hooks = (
-            Arc::new(move |id: &ouro_core::id::BlobId, plain: &[u8]| verifying.verify_blob(id, plain)) as _,
-            Arc::new(|_: &ouro_core::id::BlobId| false) as _,
-        );
         let volume_ports = VolumePorts {
             clock: Arc::clone(&ports.clock),
             runtime: Arc::clone(&ports.runtime),
             disk: Arc::new(self.disk.clone()),
         };
-        let options = VolumeOptions { free_bytes_min: 0, ..VolumeOptions::default() };
-        let loaded = Volume::load_from(stores, self.info.number, repo.tree_params(), hooks, volume_ports, options);
-        let volume = loaded.unwrap_or_else(|error| panic!("{} does not open again: {error}", self.info.name));
+        let journal = self.journal.take();
+        let (ledger, volume) = loop {
+            let opened = Ledger::open_in_memory(journal.clone(), Mode::Inline);
+            let ledger = Arc::new(opened.expect("the journal opens"));
+            match self.load(&ledger, &repo, volume_ports.clone()) {
+                Ok(volume) => break (ledger, volume),
+                Err(VolumeError::Missing(missing)) => self.bring(missing),
+                Err(error) => panic!("{} does not open again: {error}", self.info.name),
+            }
+        };
+        (self.nodes, self.locations) = (None, None);
         volume.learn_line(self.info.number, repo.line_of(&self.info));
         volume.name_device(self.info.number, self.info.shown());
         let sync = Sync::new(Arc::clone(&volume), repo, ports, self.info.id);
@@ -180,8 +191,42 @@ impl Device {
             begun: false,
             runs: false,
             arrival: Arc::default(),
+            retention: Arc::default(),
+            victim: Arc::default(),
             open: vec![],
         });
+    }
+
+    fn load(
+        &self,
+        ledger: &Arc<Ledger>,
+        repo: &Repository,
+        volume_ports: VolumePorts,
+    ) -> Result<Arc<Volume>, VolumeError> {
+        let stores = VolumeStores {
+            ledger: Arc::clone(ledger),
+            blobs: DatabaseAt::Memory,
+            locations: at(self.locations.clone()),
+            nodes: at(self.nodes.clone()),
+        };
+        let verifying = repo.clone();
+        let hooks = (
+            Arc::new(move |id: &ouro_core::id::BlobId, plain: &[u8]| verifying.verify_blob(id, plain)) as _,
+            Arc::new(|_: &ouro_core::id::BlobId| false) as _,
+        );
+        let options = VolumeOptions { free_bytes_min: 0, ..VolumeOptions::default() };
+        Volume::load_from(stores, self.info.number, repo.tree_params(), hooks, volume_ports, options)
+    }
+
+    /// Brings an index node that a start needs, as the engine does when the cache was lost. Here the network is there for that.
+    fn bring(&mut self, missing: Missing) {
+        let reader = Truth::new(Arc::clone(self.store.inner()), self.config.clone());
+        let mut nodes = Vec::new();
+        let fetched = block_on(reader.repo.fetch_nodes(&[missing], &mut |id, bytes| nodes.push((id, bytes))));
+        fetched.unwrap_or_else(|error| panic!("{} misses what is nowhere: {error}", self.info.name));
+        let store = NodeStore::open(at(self.nodes.take())).expect("the nodes are read");
+        store.put_many(&nodes).expect("the nodes are written");
+        self.nodes = Some(store.image().expect("the nodes are read"));
     }
 
     /// Ends the process in the middle of whatever it does.
@@ -208,8 +253,9 @@ impl Device {
         });
     }
 
-    /// What lasts of the device as it is now, copied to another machine that reaches the remote through `store`: everything that was flushed.
-    pub(crate) fn copy(&self, store: FaultyStore<MemoryStore>) -> Device {
+    /// What lasts of the device as it is now, copied to another machine that reaches the remote through `store`: everything that was flushed. It is
+    /// the `nth` machine of all.
+    pub(crate) fn copy(&self, nth: usize, store: FaultyStore<MemoryStore>) -> Device {
         let (mut journal, mut nodes, mut locations) =
             (self.journal.clone(), self.nodes.clone(), self.locations.clone());
         if let Some(process) = &self.process {
@@ -222,7 +268,7 @@ impl Device {
             store: Arc::new(store),
             config: self.config.clone(),
             ahead_millis: self.ahead_millis,
-            boots: self.boots + 500,
+            boots: self.boots + nth as u64 * 10_000,
             disk: self.disk.fork(),
             journal,
             nodes,
@@ -260,7 +306,8 @@ impl Device {
     /// The work as a future.
     pub(crate) fn doing(&self, work: Work) -> ouro_core::port::BoxFuture<'static, Outcome> {
         let (sync, info) = (Arc::clone(&self.process().sync), self.info.clone());
-        let arrival = Arc::clone(&self.process().arrival);
+        let (arrival, victim) = (Arc::clone(&self.process().arrival), Arc::clone(&self.process().victim));
+        let retention = *self.process().retention.lock();
         Box::pin(async move {
             match work {
                 Work::Register => sync.repo().register_device(&info).await.map(|()| 0).map_err(Into::into),
@@ -278,6 +325,18 @@ impl Device {
                     }
                 }
                 Work::Synced => sync.synced().await.map(|()| 0),
+                Work::Look => sync.look().await,
+                Work::Collect => {
+                    let options = CollectOptions { retention, ..CollectOptions::default() };
+                    sync.collect(&options).await.map(|report| usize::from(report.stage == Stage::Ended))
+                }
+                Work::Remove => {
+                    let victim = victim.lock().take();
+                    match victim {
+                        Some(victim) => sync.remove(victim).await.map(|_| 1),
+                        None => Ok(0),
+                    }
+                }
             }
         })
     }

@@ -26,8 +26,8 @@ const STEPS_MAX: u64 = 1_000_000;
 const LINES_MAX: usize = 10_000;
 
 /// What was done, to be printed if it ends badly.
-struct Story {
-    seed: u64,
+pub(crate) struct Story {
+    pub(crate) seed: u64,
     shape: Shape,
     lines: Vec<String>,
 }
@@ -57,16 +57,20 @@ pub(crate) struct History {
     pub(crate) contents: Contents,
     pub(crate) written: u64,
     gone_away: bool,
+    /// How often days have passed.
+    pub(crate) rests: u32,
+    /// Collections that ended.
+    collected: u64,
     pub(crate) crashed: bool,
     /// By device: operations left to do.
-    left: Vec<usize>,
+    pub(crate) left: Vec<usize>,
     /// By device: what a crash may still take.
     pub(crate) fresh: Vec<Fresh>,
     /// By device: contents that a push under way will make safe.
     pub(crate) pushing: Vec<Vec<Vec<u8>>>,
     /// By device: contents of an import under way.
     pub(crate) importing: Vec<Vec<Vec<u8>>>,
-    story: Story,
+    pub(crate) story: Story,
 }
 
 /// What was done on a device and may be undone by a crash.
@@ -78,12 +82,34 @@ pub(crate) struct Fresh {
     pub(crate) touched: Vec<(Vec<u8>, bool)>,
 }
 
+/// A history that ended well.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// What happened, as a number.
+    pub(crate) trace: u64,
+    /// How many collections ended while everybody worked.
+    pub(crate) collected: u64,
+}
+
 /// All that is seen on a device: paths, and bytes of files.
 pub(crate) type Seen = BTreeMap<String, Option<Vec<u8>>>;
 
+/// The remote as a machine reaches it: slowly, and in its own weather.
+pub(crate) fn way_to(
+    world: &Simulation,
+    remote: &Arc<MemoryStore>,
+    seed: u64,
+    no: u32,
+    weather: Faults,
+) -> FaultyStore<MemoryStore> {
+    let (sleeper, rng) = (world.runtime(world.group()), world.rng(u64::from(no)));
+    let delay: Delay = Arc::new(move |_, _| sleeper.sleep(rng.next_u64() % 150));
+    FaultyStore::sharing(Arc::clone(remote), seed ^ u64::from(no), weather).with_delay(delay)
+}
+
 impl History {
-    /// Runs the history of a seed to its end and checks it; returns its trace.
-    pub(crate) fn run(seed: u64, shape: Shape) -> u64 {
+    /// Runs the history of a seed to its end and checks it.
+    pub(crate) fn run(seed: u64, shape: Shape) -> Passed {
         let mut history = History::new(seed, Manner::of(seed, shape));
         if history.manner.relay {
             history.relay();
@@ -92,9 +118,10 @@ impl History {
                 history.step();
             }
         }
+        let collected = history.collected;
         history.meet();
         history.check();
-        history.world.trace()
+        Passed { trace: history.world.trace(), collected }
     }
 
     /// Devices in good weather, running and joined, that do what a test says.
@@ -121,13 +148,12 @@ impl History {
         let truth = Truth::new(Arc::clone(&remote), config.clone());
         let mut devices = Vec::new();
         for no in 1..=manner.devices as u32 {
-            let (sleeper, rng) = (world.runtime(world.group()), world.rng(u64::from(no)));
-            let delay: Delay = Arc::new(move |_, _| sleeper.sleep(rng.next_u64() % 150));
-            let store =
-                FaultyStore::sharing(Arc::clone(&remote), seed ^ u64::from(no), manner.weather()).with_delay(delay);
+            let store = way_to(&world, &remote, seed, no, manner.weather());
             let ahead = if manner.skew { [0, 90_000, -40_000, 600_000][chance.below(4)] } else { 0 };
             let name = ["Ada", "Bob", "Cleo", "Dan", "Fay"][no as usize - 1];
-            devices.push(Device::new(no, name, store, config.clone(), ahead));
+            let mut device = Device::new(no, name, store, config.clone(), ahead);
+            device.info.created_ms = (world.clock(0).wall_ns() / 1_000_000).max(0).cast_unsigned();
+            devices.push(device);
             truth.repo.learn_device(ouro_core::id::DeviceNo(no), devices[no as usize - 1].info.id);
         }
         let count = devices.len();
@@ -142,6 +168,8 @@ impl History {
             contents: Contents::default(),
             written: 0,
             gone_away: false,
+            rests: 0,
+            collected: 0,
             crashed: false,
             left: vec![manner.operations; count],
             fresh: vec![Fresh::default(); count],
@@ -174,6 +202,9 @@ impl History {
                 88..90 if self.manner.crashes => self.crash(at),
                 90..91 if self.manner.crashes => self.crash_after_flush(at),
                 93..97 if self.manner.faults => self.weather(at),
+                91 if self.manner.collects => self.days_pass(),
+                97..100 if self.manner.collects => self.collect(),
+                92 if self.manner.copies => self.is_copied(at),
                 _ => self.world.pass([0, 1, 100, 5_000, 60_000][self.chance.below(5)]),
             }
         }
@@ -188,12 +219,14 @@ impl History {
                 break;
             }
         }
+        self.date();
         self.hear();
     }
 
     /// The network goes or comes, the storage fills up or gets space.
     fn weather(&mut self, at: usize) {
-        let on = self.chance.percent(40);
+        // A collection waits for who is offline.
+        let on = self.chance.percent(if self.manner.collects { 15 } else { 40 });
         let device = &self.devices[at];
         if self.chance.percent(20) {
             device.store.set_full(on);
@@ -297,6 +330,7 @@ impl History {
                     touched: &mut touched,
                     open,
                     spots,
+                    repeats: self.manner.collects,
                 }
                 .any(),
             };
@@ -334,6 +368,8 @@ impl History {
         let work = match self.chance.below(100) {
             _ if !device.registered => Work::Register,
             0..4 if begun => Work::Import,
+            4..8 if begun && self.manner.collects => [Work::Look, Work::Look, Work::Collect][self.chance.below(3)],
+            8..9 if begun && self.manner.removes => Work::Remove,
             _ if device.process().runs => Work::Synced,
             0..45 => Work::Push,
             45..52 => Work::Checkpoint,
@@ -342,9 +378,19 @@ impl History {
             60..64 => Work::FetchIndex,
             _ => Work::Pull,
         };
-        let idle = device.process().volume.sealed().is_none();
+        self.start(at, work);
+    }
+
+    /// Begins a work.
+    pub(crate) fn start(&mut self, at: usize, work: Work) {
+        let idle = self.devices[at].process().volume.sealed().is_none();
         if work == Work::Import && !self.is_importing(at) {
             self.arrive(at);
+        }
+        match work {
+            Work::Collect => self.choose_retention(at),
+            Work::Remove => self.choose_victim(at),
+            _ => {}
         }
         let device = &self.devices[at];
         if device.begin(&self.world, work) {
@@ -449,6 +495,7 @@ impl History {
                         self.contents.keep(safe);
                     }
                     Work::Import => self.arrived(at, count),
+                    Work::Collect => self.collected += count as u64,
                     _ => {}
                 }
             }
@@ -459,10 +506,13 @@ impl History {
     /// Only what waiting helps against may go wrong.
     pub(crate) fn judge(&mut self, at: usize, what: &str, error: &SyncError) {
         self.tell(at, format!("{what} fails: {error}"));
+        if matches!(error, SyncError::CollectionBusy) {
+            return;
+        }
         // Somebody has to make space; here that comes by itself.
         let is_full = matches!(error, SyncError::Repo(RepoError::Remote { source: RemoteError::Full { .. } }));
         assert!(
-            (error.is_retryable() || is_full) && (self.manner.faults || self.manner.away),
+            (error.is_retryable() || is_full || self.is_hidden(error)) && (self.manner.faults || self.manner.away),
             "{what} fails for good: {error:?}"
         );
     }
@@ -497,13 +547,18 @@ impl History {
                 }
                 self.finish(at, Work::LearnDevices);
                 let before = self.devices[at].process().volume.heads();
+                if self.manner.collects {
+                    self.finish(at, Work::Look);
+                }
                 moved += self.finish(at, Work::Push);
                 moved += self.finish(at, Work::Pull);
                 // An announcement that was fixed before is published without a count.
                 moved += usize::from(self.devices[at].process().volume.heads() != before);
             }
             self.audit();
-            if moved == 0 {
+            // What the last one says of removals is heard in the second round.
+            if moved == 0 && (round > 0 || !self.manner.removes) {
+                self.teach_truth();
                 return;
             }
         }
@@ -563,9 +618,17 @@ impl History {
     /// Another device comes in.
     pub(crate) fn add(&mut self, device: Device) {
         self.truth.repo.learn_device(device.info.number, device.info.id);
+        self.come_in(device);
+    }
+
+    /// A machine is there that was not; returns which it is.
+    pub(crate) fn come_in(&mut self, device: Device) -> usize {
         self.devices.push(device);
-        self.fresh.push(Default::default());
+        self.left.push(0);
+        self.fresh.push(Fresh::default());
         self.pushing.push(Vec::new());
+        self.importing.push(Vec::new());
+        self.devices.len() - 1
     }
 
     /// Lets time pass.
@@ -600,11 +663,8 @@ impl History {
     pub(crate) fn copy(&mut self, at: usize) -> usize {
         self.volume(at).flush(true).expect("the journal is written");
         let store = FaultyStore::sharing(Arc::clone(&self.remote), 0, Faults::none());
-        self.devices.push(self.devices[at].copy(store));
-        self.left.push(0);
-        self.fresh.push(Fresh::default());
-        self.pushing.push(Vec::new());
-        self.devices.len() - 1
+        let copy = self.devices[at].copy(self.devices.len(), store);
+        self.come_in(copy)
     }
 
     /// Takes a device out for good.
@@ -614,6 +674,7 @@ impl History {
         self.left.remove(at);
         self.fresh.remove(at);
         self.pushing.remove(at);
+        self.importing.remove(at);
     }
 
     /// A device, to be changed.
@@ -670,7 +731,7 @@ impl History {
     }
 
     /// Who reads the remote directly must know who writes there.
-    fn teach_truth(&self) {
+    pub(crate) fn teach_truth(&self) {
         block_on(self.truth.repo.devices()).expect("the devices are read");
     }
 }

@@ -182,6 +182,25 @@ fn who_has_a_file_open_keeps_it_when_the_device_goes_on_as_another() {
 }
 
 #[test]
+fn a_file_that_was_born_under_a_name_it_no_longer_has_gets_another_id_as_well() {
+    let (mut history, twin) = with_a_copy();
+    history.restart(ADA, End::Killed);
+    history.finish(ADA, Work::Begin);
+    let volume = history.volume(twin);
+    create(&volume, "", "first name", b"of the twin");
+    link(&volume, "/first name", "second name");
+    let born = spot(&volume, "/first name");
+    volume.edit(|e| Ok(((), e.remove(&born.seen, &born.parent)?))).unwrap();
+    create(&history.volume(ADA), "", "of ada", b"under the same id");
+    assert_eq!(spot(&history.volume(ADA), "/of ada").seen.id, born.seen.id);
+    history.finish(ADA, Work::Push);
+    history.finish(twin, Work::Push);
+    let seen = history.exchange();
+    assert_eq!(paths(&seen), ["/d", "/d/g", "/f", "/of ada", "/second name"]);
+    assert_eq!((text(&seen, "/of ada"), text(&seen, "/second name")), (&b"under the same id"[..], &b"of the twin"[..]));
+}
+
+#[test]
 fn a_device_restored_from_a_backup_publishes_nothing_twice_and_brings_nothing_back() {
     for (sealed, runs_on) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut history = ada_and_bob();

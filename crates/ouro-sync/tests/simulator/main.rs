@@ -5,6 +5,7 @@
 
 mod branches;
 mod check;
+mod collecting;
 mod contents;
 mod device;
 mod history;
@@ -16,6 +17,7 @@ mod regressions;
 mod relay;
 mod run;
 mod tree;
+mod twins;
 
 use history::History;
 use manner::Shape;

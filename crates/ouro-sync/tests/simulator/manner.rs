@@ -31,6 +31,14 @@ pub(crate) struct Manner {
     pub(crate) away: bool,
     /// Each device works alone and knows everything that was done before: no conflict may ever be seen.
     pub(crate) relay: bool,
+    /// Days pass, and what nothing needs any more is collected.
+    pub(crate) collects: bool,
+    /// The storage's answers bear a date.
+    pub(crate) dated: bool,
+    /// Machines are copied while they work, and both go on.
+    pub(crate) copies: bool,
+    /// Devices remove one another.
+    pub(crate) removes: bool,
 }
 
 impl Manner {
@@ -47,6 +55,10 @@ impl Manner {
                 runs: chance.percent(25),
                 away: chance.percent(10),
                 relay: chance.percent(5),
+                collects: chance.percent(15),
+                dated: chance.percent(30),
+                copies: chance.percent(7),
+                removes: chance.percent(7),
             },
             Shape::Whole => {
                 let devices = 3 + chance.below(DEVICES_MAX - 2);
@@ -62,10 +74,23 @@ impl Manner {
                     runs: chance.percent(25),
                     away: chance.percent(30),
                     relay: chance.percent(5),
+                    collects: chance.percent(25),
+                    dated: chance.percent(30),
+                    copies: chance.percent(10),
+                    removes: chance.percent(10),
                 }
             }
         };
-        Manner { runs: manner.runs && !manner.relay, ..manner }
+        let (alone, together) = (manner.relay, manner.devices > 1);
+        Manner {
+            runs: manner.runs && !alone,
+            // Who is away would be one of two.
+            away: manner.away && !manner.copies,
+            collects: manner.collects && !alone,
+            copies: manner.copies && !alone,
+            removes: manner.removes && !alone && together,
+            ..manner
+        }
     }
 
     /// Good weather, and nothing happens by itself.
@@ -80,10 +105,21 @@ impl Manner {
             runs: false,
             away: false,
             relay: false,
+            collects: false,
+            dated: false,
+            copies: false,
+            removes: false,
         }
     }
 
     pub(crate) fn weather(&self) -> Faults {
-        if self.faults { Faults::stormy() } else { Faults::none() }
+        let faults = match (self.faults, self.collects) {
+            (false, _) => Faults::none(),
+            // In a storm no collection would ever end.
+            (true, true) => Faults::breezy(),
+            (true, false) => Faults::stormy(),
+        };
+        // A storage that lets two write one name, and two that have one: a commit is gone, and that is an alarm.
+        if self.copies { Faults { ignored_condition: 0, ..faults } } else { faults }
     }
 }

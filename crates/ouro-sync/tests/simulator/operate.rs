@@ -29,6 +29,8 @@ pub(crate) struct Operation<'a> {
     /// Files held open by programs.
     pub(crate) open: &'a mut Vec<(FileId, Place)>,
     pub(crate) spots: Spots,
+    /// What was written and perhaps deleted before is written again now and then: it is stored already.
+    pub(crate) repeats: bool,
 }
 
 /// What was done, for the trace and for whoever reads a failure.
@@ -89,8 +91,14 @@ impl Operation<'_> {
         NAMES[self.chance.below(NAMES.len())]
     }
 
-    /// Bytes that nobody wrote before: seldom more than fit into a record.
+    /// Bytes that nobody wrote before, or now and then somebody did: seldom more than fit into a record.
     fn bytes(&mut self) -> Vec<u8> {
+        if self.repeats
+            && self.chance.percent(8)
+            && let Some(again) = self.contents.large(self.chance)
+        {
+            return again;
+        }
         *self.written += 1;
         let mut bytes = format!("<{}.{}>", self.volume.device().0, self.written).into_bytes();
         let length = match self.chance.below(20) {

@@ -38,6 +38,7 @@ impl Run {
             began: now(),
             next: AtomicU64::new(0),
             done: AtomicU64::new(0),
+            collected: AtomicU64::new(0),
             told: AtomicU64::new(0),
             failed: AtomicBool::new(false),
         };
@@ -59,10 +60,11 @@ impl Run {
                 return None;
             }
             let seed = self.first + index;
-            if catch_unwind(AssertUnwindSafe(|| History::run(seed, self.shape))).is_err() {
+            let Ok(passed) = catch_unwind(AssertUnwindSafe(|| History::run(seed, self.shape))) else {
                 progress.failed.store(true, Ordering::Relaxed);
                 return Some(seed);
-            }
+            };
+            progress.collected.fetch_add(passed.collected, Ordering::Relaxed);
             progress.done.fetch_add(1, Ordering::Relaxed);
             let turn = progress.began.elapsed().as_secs() / REPORT_SECONDS;
             if progress.told.fetch_max(turn, Ordering::Relaxed) < turn {
@@ -75,11 +77,12 @@ impl Run {
         let done = progress.done.load(Ordering::Relaxed);
         let seconds = progress.began.elapsed().as_secs_f64();
         println!(
-            "{done} {:?} histories from seed {} on in {seconds:.0} s: {:.1} a second on {} threads",
+            "{done} {:?} histories from seed {} on in {seconds:.0} s: {:.1} a second on {} threads, {} collections",
             self.shape,
             self.first,
             done as f64 / seconds,
-            self.threads
+            self.threads,
+            progress.collected.load(Ordering::Relaxed)
         );
     }
 }
@@ -88,6 +91,8 @@ struct Progress {
     began: Instant,
     next: AtomicU64,
     done: AtomicU64,
+    /// Collections that ended in them.
+    collected: AtomicU64,
     /// Reports printed.
     told: AtomicU64,
     failed: AtomicBool,

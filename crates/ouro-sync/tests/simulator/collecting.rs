@@ -1,0 +1,122 @@
+//! Days that pass, and collections meanwhile.
+
+use crate::device::Work;
+use crate::history::{History, Seen};
+use ouro_core::retention::Retention;
+use ouro_sync::SyncError;
+
+const HOUR_MS: u64 = 3_600_000;
+/// Days pass so often at most: so nobody is ever silent for so long that a collection does not wait for it.
+const RESTS_MAX: u32 = 20;
+/// Rounds after which everything that nothing needs must have gone.
+const COLLECTIONS_MAX: usize = 12;
+/// What is kept in the end, and most times before.
+const LITTLE: Retention = Retention { all_ms: 0, hourly_ms: 0, daily_ms: 0, weekly_ms: 0 };
+
+impl History {
+    /// Nothing happens for hours or days: lists show everything by then, and what was lost on the way does not come any more.
+    pub(crate) fn days_pass(&mut self) {
+        if self.rests == RESTS_MAX {
+            return;
+        }
+        self.rests += 1;
+        let hours = [5, 25, 50, 70][self.chance.below(4)];
+        self.let_days_pass(hours);
+        self.tell(0, format!("sees {hours} hours pass"));
+    }
+
+    /// Somebody begins a collection; all who are there go on working and take note; days later it is ended.
+    pub(crate) fn collect(&mut self) {
+        let Some(first) = self.somebody() else { return };
+        self.start(first, Work::Collect);
+        self.wait_a_while();
+        for _ in 0..2 * self.devices.len() {
+            let Some(at) = self.somebody() else { return };
+            if self.chance.percent(60) {
+                self.operate(at);
+            }
+            let work = [Work::Push, Work::Pull, Work::Look, Work::Look][self.chance.below(4)];
+            self.start(at, work);
+            self.wait_a_while();
+        }
+        self.days_pass();
+        if let Some(last) = self.somebody() {
+            self.start(last, Work::Collect);
+            self.wait_a_while();
+        }
+    }
+
+    /// A device that runs and is up to date enough to do anything.
+    fn somebody(&mut self) -> Option<usize> {
+        let able = |at: &usize| self.devices[*at].running().is_some_and(|process| process.begun);
+        let able: Vec<usize> = (0..self.devices.len()).filter(able).collect();
+        self.chance.one(&able).copied()
+    }
+
+    /// What is under way may come to its end.
+    fn wait_a_while(&mut self) {
+        for _ in 0..[0, 20, 200, 2_000][self.chance.below(4)] {
+            if !self.world.step() {
+                break;
+            }
+        }
+        self.date();
+        self.hear();
+    }
+
+    fn let_days_pass(&self, hours: u64) {
+        self.devices.iter().for_each(|device| device.store.settle());
+        self.world.pass(hours * HOUR_MS);
+        self.date();
+    }
+
+    /// The storage's clock goes with the world's, where it shows one.
+    pub(crate) fn date(&self) {
+        if self.manner.dated {
+            let seconds = self.world.clock(0).wall_ns() / 1_000_000_000;
+            self.remote.set_storage_time(seconds.max(0).cast_unsigned());
+        }
+    }
+
+    /// Says what the next collection of a device keeps.
+    pub(crate) fn choose_retention(&mut self, at: usize) {
+        let some = Retention { all_ms: 30 * HOUR_MS, hourly_ms: 100 * HOUR_MS, ..LITTLE };
+        let retention = if self.chance.percent(60) { LITTLE } else { some };
+        *self.devices[at].process().retention.lock() = retention;
+    }
+
+    /// Whether a list that is stale may be the cause: then nothing has gone, and the next collection finds it there.
+    pub(crate) fn is_hidden(&self, error: &SyncError) -> bool {
+        self.manner.collects && matches!(error, SyncError::ObjectLost { .. } | SyncError::NodeLost)
+    }
+
+    /// Everything that nothing needs goes, and all that is seen is there, in what lies on the remote.
+    pub(crate) fn collections_take_nothing_that_is_seen(&mut self, first: &Seen) {
+        if !self.manner.collects {
+            return;
+        }
+        for round in 0.. {
+            assert!(round < COLLECTIONS_MAX, "there is always something to collect");
+            for at in 0..self.devices.len() {
+                self.finish(at, Work::Look);
+            }
+            let before = self.remote.snapshot().len();
+            *self.devices[0].process().retention.lock() = LITTLE;
+            self.finish(0, Work::Collect);
+            let after = self.remote.snapshot().len();
+            // One that ends may leave what a later one finds.
+            if round > 3 && before == after {
+                break;
+            }
+            self.let_days_pass(50);
+        }
+        self.truth.forget();
+        for at in 0..self.devices.len() {
+            self.finish(at, Work::Pull);
+            let nodes = self.devices[at].process().volume.nodes().remove_if(&|_, _| true);
+            nodes.expect("the cache is emptied");
+            let seen = self.seen(at);
+            self.same(first, &seen, "collections take nothing that is seen");
+        }
+    }
+}
