@@ -175,7 +175,7 @@ impl<'a> Edit<'a> {
                 (copy.id, Place { parent: copy.directory, name: copy.name })
             }
             Subject::Link(link) => {
-                // Who writes to a file that an equal one stands for does not see that one: this is as if it had not arrived yet.
+                // Who writes to a file that is out of sight does not see what has its name: this is as if that had not arrived yet.
                 if link.shown {
                     draft.settle_names(parent, &link.natural.name)?;
                 }

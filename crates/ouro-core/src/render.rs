@@ -94,14 +94,20 @@ pub fn lookup(
         .and_then(|n| view.groups.get(&n.natural).map(|group| n.seen(group))))
 }
 
-/// Finds a file that is not shown where it stands because an equal one is shown for both: for those who have it open. What is written to it
-/// makes it another one again.
+/// Finds a file that is not shown where it stands, for those who have it open: an equal one is shown for both, and what is written to it
+/// makes it another one again; or it lost its name where no copy may be shown.
 ///
 /// # Errors
 /// [`Missing`] if a node is not on this device.
-pub fn stood_for(rows: &dyn Rows, directory: &[FileId], natural: &Name, file: FileId) -> Result<Option<Seen>, Missing> {
+pub fn out_of_sight(
+    rows: &dyn Rows,
+    directory: &[FileId],
+    natural: &Name,
+    file: FileId,
+) -> Result<Option<Seen>, Missing> {
     let group = Group::read(rows, directory, natural)?;
-    Ok(group.stood_for(file).map(|at| group.entries[at].seen(natural.clone(), natural.clone())))
+    let at = group.out_of_sight(rows, directory, file)?;
+    Ok(at.map(|at| group.entries[at].seen(natural.clone(), natural.clone())))
 }
 
 /// Lists a directory from behind `after`, at least `limit` entries if there are so many.

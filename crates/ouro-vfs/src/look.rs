@@ -187,14 +187,14 @@ impl Look<'_> {
         Err(Halt::Errno(Errno::Stale))
     }
 
-    /// Where a node stood when an equal file of another device came to stand for both.
-    pub(crate) fn stood_for(&self, locus: &Locus) -> Result<Option<Standing>, Halt> {
+    /// Where a node stands that is not shown there any more: a file of another device has its name, and no copy beside it is shown.
+    pub(crate) fn out_of_sight(&self, locus: &Locus) -> Result<Option<Standing>, Halt> {
         let Some(place) = &locus.noted else { return Ok(None) };
         let union = render::members(self.rows, place.parent)?;
         if union.is_empty() {
             return Ok(None);
         }
-        let seen = render::stood_for(self.rows, &union, &place.name, locus.file)?;
+        let seen = render::out_of_sight(self.rows, &union, &place.name, locus.file)?;
         Ok(seen.map(|seen| Standing { seen, union }))
     }
 

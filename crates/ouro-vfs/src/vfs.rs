@@ -183,7 +183,7 @@ impl Vfs {
         if let Realm::Live(volume) = locus.realm
             && self.volume(volume).is_open(locus.file)
         {
-            let behind = self.look(&locus.realm, |look| match look.stood_for(locus)? {
+            let behind = self.look(&locus.realm, |look| match look.out_of_sight(locus)? {
                 Some(found) => see(look, &found).map(Some),
                 None => Ok(None),
             })?;

@@ -3,7 +3,7 @@
 use ouro_tests::{Device, EVER, Pair, Place, until};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -195,4 +195,44 @@ fn a_file_that_two_devices_made_alike_and_keep_open_takes_what_both_go_on_writin
         [&pair.a, &pair.b].iter().all(|device| contents(&device.mountpoint()).is_superset(&set(&whole)))
     });
     pair.assert_same("after both went on");
+}
+
+#[test]
+fn a_companion_of_a_database_that_is_kept_out_of_sight_goes_on_for_who_has_it_open() {
+    let Some(pair) = Pair::over(Place::s3) else { return };
+    pair.join();
+    let both = [(&pair.a, "anna"), (&pair.b, "berta")];
+    let mut open = Vec::new();
+    pair.apart(|_, _| {
+        for (device, name) in both {
+            let how = &mut fs::OpenOptions::new();
+            let mut wal = how.read(true).write(true).create_new(true).open(device.at("data-wal")).expect("made");
+            wal.write_all(format!("by {name}\n").as_bytes()).expect("written");
+            fs::write(device.at(format!("{name} was here")), "").expect("written");
+            open.push(wal);
+        }
+    });
+    until(EVER, "both know of each other", || {
+        pair.a.at("berta was here").exists() && pair.b.at("anna was here").exists()
+    });
+    for round in 1..=3 {
+        for (wal, (device, name)) in open.iter_mut().zip(both) {
+            let mut found = String::new();
+            wal.rewind().and_then(|()| wal.read_to_string(&mut found)).expect("what is open can be read");
+            assert_eq!(found, format!("by {name}\n").repeat(round), "everybody has their own");
+            wal.write_all(format!("by {name}\n").as_bytes()).expect("what is open can be written");
+            wal.sync_all().expect("durable here");
+            device.wait();
+        }
+    }
+    drop(open);
+    pair.b.wait();
+    let contents = |device: &Device| fs::read_to_string(device.at("data-wal")).expect("read");
+    until(EVER, "both show the same one", || contents(&pair.a) == contents(&pair.b));
+    assert!(["by anna\n", "by berta\n"].map(|line| line.repeat(4)).contains(&contents(&pair.a)));
+    pair.assert_same("after both went on");
+    for device in [&pair.a, &pair.b] {
+        let names = fs::read_dir(device.mountpoint()).expect("listed").count();
+        assert_eq!(names, 3, "no copy beside it");
+    }
 }

@@ -29,7 +29,7 @@ pub(super) struct Link {
     pub(super) slot: u64,
     /// Where it stands by its placement.
     pub(super) natural: Place,
-    /// Whether it is shown; false if an equal file is shown for both.
+    /// Whether it is shown, see [`render::out_of_sight`].
     pub(super) shown: bool,
 }
 
@@ -104,7 +104,7 @@ impl Draft<'_> {
 
     pub(super) fn find(&self, parent: &[FileId], seen: &Seen) -> Result<Subject, EditError> {
         let group = Group::read(&self.work, parent, &seen.name)?;
-        if let Some(at) = group.stood_for(seen.id) {
+        if let Some(at) = group.out_of_sight(&self.work, parent, seen.id)? {
             let (_, mut link) = link(&group, at);
             link.shown = false;
             return Ok(Subject::Link(link));

@@ -150,10 +150,17 @@ impl Group {
         all
     }
 
-    /// Where the file is among the entries, if it is out of sight because an equal one stands for it.
-    pub(crate) fn stood_for(&self, file: FileId) -> Option<usize> {
-        let at = self.entries.iter().position(|entry| entry.file.id == file)?;
-        self.stand_ins()[at].map(|_| at)
+    /// Where the file is among the entries, if it is out of sight: an equal one stands for it, or no copy may be shown here.
+    pub(crate) fn out_of_sight(
+        &self,
+        rows: &dyn Rows,
+        directory: &[FileId],
+        file: FileId,
+    ) -> Result<Option<usize>, Missing> {
+        let Some(at) = self.entries.iter().position(|entry| entry.file.id == file) else { return Ok(None) };
+        let loses = at > 0 || !self.members.is_empty();
+        let hidden = loses && (self.stand_ins()[at].is_some() || is_quiet(rows, directory, &self.name)?);
+        Ok(hidden.then_some(at))
     }
 
     /// What must be shown under derived names, these not yet numbered.

@@ -178,9 +178,9 @@ impl Volume {
         self.settle_hot(state)?;
         let (seen, union) = match self.seen_at(state, file, at)? {
             Some(shown) => shown,
-            // It becomes another one than the equal file that stands for it, and so is seen again, under a name by rule.
+            // If an equal file stood for it, it becomes another one than that, and so is seen again, under a name by rule.
             None => {
-                let (seen, union) = self.stood_for_at(state, file, at)?.ok_or(VolumeError::Gone)?;
+                let (seen, union) = self.out_of_sight_at(state, file, at)?.ok_or(VolumeError::Gone)?;
                 told.directories.clone_from(&union);
                 (seen, union)
             }

@@ -296,8 +296,8 @@ impl Volume {
         Ok(seen.map(|seen| (seen, union)))
     }
 
-    /// The file at a place where an equal one is shown for both, with the union of directories it stands in.
-    pub(crate) fn stood_for_at(
+    /// The file at a place where another one is shown, with the union of directories it stands in.
+    pub(crate) fn out_of_sight_at(
         &self,
         state: &State,
         file: FileId,
@@ -305,7 +305,7 @@ impl Volume {
     ) -> Result<Option<(render::Seen, Vec<FileId>)>, VolumeError> {
         let rows = state.live_rows(&self.nodes);
         let union = render::members(&rows, at.parent)?;
-        Ok(render::stood_for(&rows, &union, &at.name, file)?.map(|seen| (seen, union)))
+        Ok(render::out_of_sight(&rows, &union, &at.name, file)?.map(|seen| (seen, union)))
     }
 
     /// Counts an opening of a file.
