@@ -26,7 +26,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
-use derived::{Stem, contains_mark};
+use derived::Stem;
 use group::{Derived, Group, StemView, is_quiet};
 
 /// How devices are called in derived names.
@@ -110,7 +110,8 @@ pub fn out_of_sight(
     Ok(at.map(|at| group.entries[at].seen(natural.clone(), natural.clone())))
 }
 
-/// Lists a directory from behind `after`, at least `limit` entries if there are so many.
+/// Lists a directory from behind the natural name `after`, whether or not something stands there, at least `limit` entries if there are so
+/// many.
 ///
 /// Whole groups are listed: a natural name together with the derived names beside it, so a page may exceed `limit` by these. Going on
 /// with [`Page::next`] (or the [`Seen::group`] of any entry whose group was taken whole) lists every entry that stays exactly once,
@@ -127,10 +128,7 @@ pub fn list(
 ) -> Result<Page, Missing> {
     let limit = limit.max(1);
     let mut page = Page::default();
-    let mut after = match after {
-        Some(name) => Some(group_of(rows, devices, directory, name)?),
-        None => None,
-    };
+    let mut after = after.cloned();
     while page.entries.len() < limit {
         let want = limit - page.entries.len();
         let (names, more) = read_names(rows, directory, after.as_ref(), want)?;
@@ -149,16 +147,6 @@ pub fn list(
     }
     page.next = after;
     Ok(page)
-}
-
-/// The natural name to go on from: the name itself, unless it is a derived one now.
-fn group_of(rows: &dyn Rows, devices: &dyn Devices, directory: &[FileId], name: &Name) -> Result<Name, Missing> {
-    if contains_mark(name.as_bytes())
-        && let Some(seen) = lookup(rows, devices, directory, name)?
-    {
-        return Ok(seen.group);
-    }
-    Ok(name.clone())
 }
 
 type Names = BTreeMap<Name, Vec<(Key, Row)>>;

@@ -152,3 +152,18 @@ fn every_entry_that_stays_is_listed_once_while_others_come_and_go() {
         assert_eq!(listed.iter().filter(|p| **p == path).count(), 1, "{path} in {listed:?}");
     }
 }
+
+#[test]
+fn a_listing_goes_on_behind_a_natural_name_that_is_a_derived_one_by_now() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.make("/f", Some("of a"));
+    a.make("/f (between", Some("listed before"));
+    b.make("/f", Some("of b"));
+    let (from_a, from_b) = (a.seal(1).expect("a made files"), b.seal(2).expect("b made files"));
+    a.learn(&from_b);
+    b.learn(&from_a);
+    let derived = a.spots().into_keys().find(|path| path.contains("(conflict from")).expect("one has lost its name");
+    let after = name(&derived[1..]);
+    let page = render::list(&a.live, &a.names, &[FileId::ROOT], Some(&after), 8).expect("all rows are there");
+    assert_eq!(page.entries, [], "nothing stands behind {derived}");
+}
