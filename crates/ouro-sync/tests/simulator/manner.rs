@@ -88,7 +88,8 @@ impl Manner {
             away: manner.away && !manner.copies,
             collects: manner.collects && !alone,
             copies: manner.copies && !alone,
-            removes: manner.removes && !alone && together,
+            // A collection does not wait for who was removed: what only that one still refers to may go.
+            removes: manner.removes && !alone && together && !manner.collects,
             ..manner
         }
     }
