@@ -543,6 +543,9 @@ impl History {
             for at in 0..self.devices.len() {
                 if round == 0 {
                     self.finish(at, Work::Register);
+                }
+                // Who has nothing to say hears of a copy at a start, or within a day.
+                if round == 0 || self.manner.copies {
                     self.finish(at, Work::Begin);
                 }
                 self.finish(at, Work::LearnDevices);
