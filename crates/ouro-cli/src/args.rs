@@ -339,6 +339,14 @@ pub(crate) struct BranchArgs {
     #[arg(long, value_name = "DIRECTORY", requires = "branch")]
     pub(crate) mount: Option<PathBuf>,
 
+    /// Delete it: its box goes from this device, and nobody writes it any more. What was merged stays
+    #[arg(long, requires = "branch", conflicts_with_all = ["at", "mount"])]
+    pub(crate) delete: bool,
+
+    /// Delete it although it has commits that were not merged
+    #[arg(long, requires = "delete")]
+    pub(crate) discard: bool,
+
     /// Which box it comes from [default: the only one]
     #[arg(long = "box", value_name = "NAME")]
     pub(crate) name: Option<String>,

@@ -98,6 +98,9 @@ pub(crate) fn request(verb: &Verb) -> Result<Request> {
             name: args.name.clone(),
         },
         Verb::Branch(args) => match &args.branch {
+            Some(branch) if args.delete => {
+                Request::EndBranch { branch: branch.clone(), discard: args.discard, name: args.name.clone() }
+            }
             Some(branch) => Request::Branch { branch: branch.clone(), at: args.at.clone(), name: args.name.clone() },
             None => Request::Branches { name: args.name.clone() },
         },

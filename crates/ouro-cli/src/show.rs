@@ -33,6 +33,7 @@ pub(crate) fn human(response: &Response) -> String {
         Response::Restored(restored) => history::restored(restored),
         Response::Snapshot(taken) => history::snapshot(taken),
         Response::Branched(branched) => branch::branched(branched),
+        Response::BranchEnded(ended) => branch::ended(ended),
         Response::Branches { branches } => branch::branches(branches),
         Response::Merged(merged) => branch::merged(merged),
         Response::Stats { boxes } => boxes.iter().map(show_stats).collect::<Vec<_>>().join("\n"),

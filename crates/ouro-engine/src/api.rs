@@ -3,9 +3,11 @@
 //! Paths are absolute paths inside a mount. Everything here travels as JSON over the private socket.
 
 mod branches;
+mod check;
 mod devices;
 
-pub use branches::{BranchLine, Branched, Merged, WriterLine};
+pub use branches::{BranchEnded, BranchLine, Branched, Merged, WriterLine};
+pub use check::CheckReport;
 pub use devices::DeviceLine;
 
 use serde::{Deserialize, Serialize};
@@ -125,6 +127,15 @@ pub enum Request {
         branch: String,
         /// The state at which a new one begins: see [`ouro_core::when`]; `None` for now.
         at: Option<String>,
+        /// The box that it comes from; `None` for the only one.
+        name: Option<String>,
+    },
+    /// Deletes a branch.
+    EndBranch {
+        /// Its name.
+        branch: String,
+        /// Also if it has commits that the box does not have.
+        discard: bool,
         /// The box that it comes from; `None` for the only one.
         name: Option<String>,
     },
@@ -334,6 +345,8 @@ pub enum Response {
     Restored(Restored),
     /// A branch is open.
     Branched(Branched),
+    /// A branch is deleted.
+    BranchEnded(BranchEnded),
     /// Branches in order of their names.
     Branches {
         /// The branches.
@@ -771,21 +784,4 @@ pub struct CommitCost {
     pub files: u64,
     /// From sealing to durable, in milliseconds.
     pub millis: u64,
-}
-
-/// What a check found.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct CheckReport {
-    /// Commit records read.
-    pub records: u64,
-    /// Index nodes read.
-    pub nodes: u64,
-    /// Blobs seen to exist (or read back, with `read_data`).
-    pub blobs: u64,
-    /// Bytes read back.
-    pub bytes: u64,
-    /// What was wrong and is mended, one line each.
-    pub repaired: Vec<String>,
-    /// What is wrong, one line each; empty if all is well.
-    pub problems: Vec<String>,
 }

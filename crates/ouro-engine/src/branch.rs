@@ -1,6 +1,6 @@
 //! `branch`: a writable line of its own that begins at any state, as a box beside the one it comes from; and what branches there are.
 
-use crate::api::{BranchLine, Branched, Failure, FailureKind, Response, WriterLine};
+use crate::api::{BranchEnded, BranchLine, Branched, Failure, FailureKind, Response, WriterLine};
 use crate::boxes::OpenBox;
 use crate::config::{BoxBranch, BoxConfig, to_hex};
 use crate::connect::is_name;
@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::when::ids;
 use ouro_core::time::rfc3339;
 use ouro_core::when::remark;
-use ouro_local::volume::Cut;
+use ouro_local::volume::{Commit, Cut};
 use ouro_repo::{Branch, DeviceInfo};
 use ouro_sync::{device_info, draw_identity};
 use std::collections::BTreeMap;
@@ -165,6 +165,57 @@ impl Engine {
         Ok(opened)
     }
 
+    /// Deletes a branch: nobody writes it any more, and its box goes from this device. What was merged stays.
+    pub(crate) fn end_branch(&self, name: &str, discard: bool, box_name: Option<&str>) -> Result<Response, Failure> {
+        let _opening = self.opening.lock();
+        let meant = self.box_meant(box_name, None)?;
+        let parent = self.find_box(meant.root())?;
+        let (repo, line) = (parent.sync.repo(), parent.sync.repo().line_named(name));
+        let devices = self.block_on(repo.devices())?;
+        let writes = |device: &&DeviceInfo| repo.line_of(device) == line && repo.retired_at(device.id).is_none();
+        let writers: Vec<&DeviceInfo> = devices.iter().filter(writes).collect();
+        let here = self.boxes.lock().iter().find(|b| b.is_branch_of(&parent, name)).cloned();
+        if name == MAIN || (writers.is_empty() && here.is_none()) {
+            return Err(Failure::needs_user(format!("there is no branch {name:?}: `ourobox branch` lists them")));
+        }
+        if let Some(here) = &here {
+            let mounted =
+                self.attached.lock().iter().find(|a| a.boxes.contains(&here.name)).map(|a| a.mountpoint.clone());
+            if let Some(place) = mounted {
+                let text = format!(
+                    "box {:?} is mounted at {}: unmount it first, with `ourobox umount`",
+                    here.name,
+                    place.display()
+                );
+                return Err(Failure::new(FailureKind::Conflict, text));
+            }
+            // What was done there and not committed yet is seen below then.
+            self.commit_now(here, "nothing was deleted")?;
+        }
+        self.block_on(parent.sync.pull())?;
+        let unmerged = self.block_on(parent.sync.read_line(line))?;
+        let own = |commit: &&Arc<Commit>| repo.line(commit.device) == line && !commit.delta.files.is_empty();
+        let discarded = unmerged.iter().filter(own).count() as u64;
+        if discarded > 0 && !discard {
+            let text = format!(
+                "branch {name:?} has changes that box {:?} does not have: `ourobox merge` brings them in, --discard deletes them",
+                parent.name
+            );
+            return Err(Failure::new(FailureKind::Conflict, text));
+        }
+        for writer in writers {
+            self.block_on(parent.sync.remove(writer.id))?;
+        }
+        if let Some(here) = &here {
+            here.sync.stop();
+            self.boxes.lock().retain(|b| b.name != here.name);
+            self.dirs.forget_box(&here.name);
+            self.dirs.clear_box(&here.name)?;
+        }
+        let box_name = here.map(|here| here.name.clone());
+        Ok(Response::BranchEnded(BranchEnded { branch: name.to_owned(), box_name, discarded }))
+    }
+
     /// Every branch of the repository of a box.
     pub(crate) fn branches(&self, box_name: Option<&str>) -> Result<Response, Failure> {
         let open = self.box_meant(box_name, None)?;
@@ -172,7 +223,7 @@ impl Engine {
         let devices = self.block_on(repo.devices())?;
         let mut lines: BTreeMap<&str, Vec<&DeviceInfo>> = BTreeMap::new();
         for device in &devices {
-            if let Some(branch) = &device.branch {
+            if let Some(branch) = device.branch.as_ref().filter(|_| repo.retired_at(device.id).is_none()) {
                 lines.entry(&branch.name).or_default().push(device);
             }
         }

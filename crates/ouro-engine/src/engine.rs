@@ -177,6 +177,7 @@ impl Engine {
             }
             Request::Snapshot { message, path, name } => self.snapshot(message, path.as_deref(), name.as_deref()),
             Request::Branch { branch, at, name } => self.branch(&branch, at.as_deref(), name.as_deref()),
+            Request::EndBranch { branch, discard, name } => self.end_branch(&branch, discard, name.as_deref()),
             Request::Branches { name } => self.branches(name.as_deref()),
             Request::Merge { branch, preview, name } => self.merge(&branch, preview, name.as_deref()),
             Request::Stats { remote } => self.stats(remote),

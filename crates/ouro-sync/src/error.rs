@@ -52,8 +52,11 @@ pub enum SyncError {
     /// This device cannot take note of a collection yet.
     #[error("this device is still busy with an import or with commits on their way: try again when it is done")]
     CollectionBusy,
+    /// The branch that this box is was deleted by another device.
+    #[error("this branch was deleted on another device: `ourobox branch NAME --delete` removes it here too")]
+    BranchEnded,
     /// What branches are made on would go.
-    #[error("{} in this repository: a repository that has branches cannot be collected yet; nothing was changed", .names.join(", "))]
+    #[error("{} in this repository: a repository that has branches cannot be collected: `ourobox branch NAME --delete` deletes one; nothing was changed", .names.join(", "))]
     Branches {
         /// Who writes them.
         names: Vec<String>,

@@ -4,18 +4,21 @@ use crate::snapshot::Taken;
 use crate::{Sync, SyncError};
 use ouro_core::id::{DeviceNo, Line, Seq};
 use ouro_local::volume::{Cut, Head};
-use ouro_repo::Record;
+use ouro_repo::{DeviceInfo, Record};
 use std::sync::Arc;
 
 impl Sync {
-    /// The commits of a line that were made on none of it: one, unless two devices made the branch without knowing of each other. None
+    /// The commits of a line that were made on none of it by who still writes it: one, unless two devices made the branch without knowing of each other. None
     /// if the line has no commits.
     ///
     /// # Errors
     /// What the remote says.
     pub async fn first_commits(&self, line: Line) -> Result<Vec<Record>, SyncError> {
         let mut firsts = Vec::new();
-        for device in self.repo.devices().await?.into_iter().filter(|device| self.repo.line_of(device) == line) {
+        let devices = self.repo.devices().await?;
+        let writes =
+            |device: &DeviceInfo| self.repo.line_of(device) == line && self.repo.retired_at(device.id).is_none();
+        for device in devices.into_iter().filter(writes) {
             if let Some((record, ..)) = self.repo.read_record(device.id, Seq(1)).await?
                 && record.parents.iter().all(|(no, ..)| self.repo.line(*no) != line)
             {

@@ -82,7 +82,13 @@ impl Sync {
     /// # Errors
     /// What the remote says; [`SyncError::RolledBack`] if the log lacks what this device knows is there.
     pub(crate) async fn check_identity(self: &Arc<Self>) -> Result<(), SyncError> {
-        if self.repo.retired_at(self.device()).is_some() {
+        if let Some(counted) = self.repo.retired_at(self.device()) {
+            let waiting = self.volume.counts();
+            let idle = waiting.pending + waiting.sealed == 0 && self.volume.own_seq() <= counted.max(Seq(1));
+            // The branch was deleted. Who has written something on it takes it up again, so that nothing is lost.
+            if idle && !self.line().is_main() {
+                return Err(SyncError::BranchEnded);
+            }
             return self.renew(Renewal::Removed).await;
         }
         if self.is_copied().await? { self.renew(Renewal::Copied).await } else { Ok(()) }

@@ -250,3 +250,44 @@ fn a_box_and_its_branch_are_folders_of_one_mount() {
     until(Duration::from_secs(10), "the mount shows it", || read(a.at("box/file")) == "side");
     a.umount();
 }
+
+#[test]
+fn a_branch_is_deleted_and_its_name_is_free_and_the_repository_can_be_collected() {
+    if !Device::can_mount() {
+        return;
+    }
+    let place = Place::folder();
+    let a = Device::new("anna");
+    a.init(&place);
+    a.mount();
+    fs::write(a.at("file"), "one").expect("written");
+    a.wait();
+    let (trial, _) = branch(&a, "trial", &[]);
+    fs::write(trial.at("tried"), "on the branch").expect("written");
+    a.wait();
+    assert!(refused(&a, &["gc", "--box", "box"]).contains("--delete"), "it says how to go on");
+    assert!(refused(&a, &["branch", "trial", "--delete", "--box", "box"]).contains("mounted at"));
+    drop(trial);
+    assert!(refused(&a, &["branch", "trial", "--delete", "--box", "box"]).contains("ourobox merge"));
+    a.json(&["merge", "trial", "--box", "box"]);
+    let ended = a.json(&["branch", "trial", "--delete", "--box", "box"]);
+    assert_eq!((&ended["box_name"], &ended["discarded"]), (&Value::from("box@trial"), &Value::from(0)), "{ended}");
+    assert_eq!(names(&a.mountpoint()), ["file", "tried"], "what was merged stays");
+    assert_eq!(a.json(&["branch"])["branches"], Value::Array(vec![]));
+    assert!(refused(&a, &["branch", "trial", "--delete"]).contains("no branch"));
+    let collected = a.json(&["gc", "--keep-all", "0s", "--grace", "0s"]);
+    assert_eq!(collected["boxes"].as_array().map(Vec::len), Some(1), "{collected}");
+
+    // Another one of that name begins anew, and what nobody merged goes only if that is said.
+    let (again, branched) = branch(&a, "trial", &["--at", "now"]);
+    assert_eq!(branched["made"], true, "{branched}");
+    assert_eq!(names(&again.root), ["file", "tried"]);
+    fs::write(again.at("unwanted"), "never merged").expect("written");
+    drop(again);
+    let ended = a.json(&["branch", "trial", "--delete", "--discard", "--box", "box"]);
+    assert_eq!(ended["discarded"], 1, "{ended}");
+    a.umount();
+    a.mount();
+    assert_eq!(names(&a.mountpoint()), ["file", "tried"]);
+    assert_eq!(a.json(&["check", "--read-data"])["problems"], Value::Array(vec![]));
+}

@@ -3,7 +3,7 @@
 use super::history;
 use super::table::{Table, left, right};
 use super::words::{clean, count};
-use ouro_engine::api::{BranchLine, Branched, Merged};
+use ouro_engine::api::{BranchEnded, BranchLine, Branched, Merged};
 
 /// A branch that is open now.
 pub(super) fn branched(branched: &Branched) -> String {
@@ -17,6 +17,22 @@ pub(super) fn branched(branched: &Branched) -> String {
         None => format!("Mount it with: ourobox fuse DIRECTORY --box {}\n", quoted(&name)),
     };
     text + &format!("Bring it back with: ourobox merge {}\n", quoted(&branch))
+}
+
+/// A branch that is there no more.
+pub(super) fn ended(ended: &BranchEnded) -> String {
+    let mut text = format!("Branch {} is deleted.\n", clean(&ended.branch));
+    if ended.discarded > 0 {
+        text += &format!(
+            "{} that {} not merged went with it.\n",
+            count(ended.discarded, "commit"),
+            if ended.discarded == 1 { "was" } else { "were" }
+        );
+    }
+    if let Some(name) = &ended.box_name {
+        text += &format!("Its box {} is gone from this device.\n", clean(name));
+    }
+    text
 }
 
 /// A name as the command line takes it.

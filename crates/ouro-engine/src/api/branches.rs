@@ -38,6 +38,17 @@ pub struct BranchLine {
     pub merged: bool,
 }
 
+/// A branch that was deleted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BranchEnded {
+    /// The branch.
+    pub branch: String,
+    /// The box as which it was open on this device.
+    pub box_name: Option<String>,
+    /// Its commits that the box did not have: they went with it.
+    pub discarded: u64,
+}
+
 /// A device that writes a branch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WriterLine {
