@@ -106,6 +106,9 @@ impl Volume {
             for (was, is) in &renumbering.files {
                 self.move_file(state, *was, *is, &mut unit);
             }
+            // The log may hold what brings files back, or takes them away, that are open here.
+            self.end_revived_orphans(state, &built.live)?;
+            self.adopt_orphans(state, &built.live, true);
             let mut change = Change::default();
             for delta in log.iter().flat_map(|commit| &commit.delta.files) {
                 let places = delta.placements.iter().map(|p| &p.place).chain(&delta.hint);

@@ -182,6 +182,24 @@ fn who_has_a_file_open_keeps_it_when_the_device_goes_on_as_another() {
 }
 
 #[test]
+fn a_file_deleted_while_it_is_open_is_what_all_see_if_the_log_of_the_copy_brings_it_back() {
+    let (mut history, twin) = with_a_copy();
+    let volume = history.volume(twin);
+    let file = spot(&volume, "/f");
+    volume.open(file.seen.id).unwrap();
+    volume.write(file.seen.id, &file.place(), 0, b"written and deleted here").unwrap();
+    volume.edit(|e| Ok(((), e.remove(&file.seen, &file.parent)?))).unwrap();
+    assert!(volume.orphan(file.seen.id).is_some());
+    write(&history.volume(ADA), "/f", b"by ada");
+    history.finish(ADA, Work::Push);
+    history.finish(twin, Work::Push);
+    let seen = history.exchange();
+    assert_eq!(text(&seen, "/f"), b"by ada");
+    assert!(volume.orphan(file.seen.id).is_none());
+    volume.close(file.seen.id).unwrap();
+}
+
+#[test]
 fn a_file_that_was_born_under_a_name_it_no_longer_has_gets_another_id_as_well() {
     let (mut history, twin) = with_a_copy();
     history.restart(ADA, End::Killed);
