@@ -288,7 +288,7 @@ impl Sync {
     }
 
     /// Says of every removed device of whose log more is known here than counts that this much counts: nothing is known to some devices and left
-    /// out by others for ever. A request only if there is something to say.
+    /// out by others for ever. A request only if there is something to say. The caller has the turn.
     pub(crate) async fn count_known(&self) -> Result<(), SyncError> {
         let heads = self.volume.heads();
         for (device, counted) in self.repo.retired() {
@@ -297,7 +297,7 @@ impl Sync {
             let said = self.repo.removals().iter().any(|r| r.device == device && r.by == self.device());
             let holds_number = self.repo.device_id(info.number).is_ok_and(|holder| holder == device);
             if known > counted && holds_number && !said {
-                self.remove(device).await?;
+                self.say_removed(device).await?;
             }
         }
         Ok(())
@@ -308,6 +308,12 @@ impl Sync {
     /// # Errors
     /// What the remote says.
     pub async fn remove(&self, device: DeviceId) -> Result<Removal, SyncError> {
+        let _turn = self.turn.lock().await;
+        self.say_removed(device).await
+    }
+
+    /// Writes down that a device is removed. The caller has the turn: a commit that came in meanwhile would be known here and not counted.
+    async fn say_removed(&self, device: DeviceId) -> Result<Removal, SyncError> {
         let number = self.repo.met(device).map(|info| info.number);
         let last = number.and_then(|no| self.volume.heads().get(&no).map(|head| head.seq)).unwrap_or(Seq(0));
         let removed_ms = (self.ports.clock.wall_ns() / 1_000_000).max(0) as u64;

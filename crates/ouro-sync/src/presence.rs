@@ -73,8 +73,11 @@ impl Sync {
     /// What the remote says.
     pub async fn meet_devices(self: &Arc<Self>) -> Result<(), SyncError> {
         crate::learn_devices(&self.repo, &self.volume).await?;
+        if self.repo.retired().is_empty() {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
         if self.repo.retired_at(self.device()).is_some() {
-            let _turn = self.turn.lock().await;
             self.check_identity().await?;
         }
         self.count_known().await
