@@ -62,15 +62,18 @@ impl Repository {
     pub async fn remove_device(&self, removal: &Removal) -> Result<(), RepoError> {
         let (name, key) = (object::removal_name(removal.device, removal.by), removal_key(removal.device, removal.by));
         let object = self.small_object(ObjectKind::Removal, Sealed::Removal, &key, &removal.encode());
-        match self.store().publish(&name, object).await {
+        match self.store().publish(&name, object.clone()).await {
             Err(ouro_remote::RemoteError::Taken { .. }) => {
                 self.removal(removal.device, removal.by).await?;
+                if self.removals().iter().any(|known| (known.device, known.by) == (removal.device, removal.by)) {
+                    return Ok(());
+                }
+                // What lies there is torn, and nobody else writes this name.
+                self.store().overwrite(&name, object).await?;
             }
-            published => {
-                published?;
-                self.learn_removal(removal.clone());
-            }
+            published => published?,
         }
+        self.learn_removal(removal.clone());
         Ok(())
     }
 

@@ -168,6 +168,23 @@ fn a_removed_device_is_known_to_all_and_its_log_counts_up_to_the_greatest_number
 }
 
 #[test]
+fn a_removal_whose_upload_was_cut_off_is_written_again() {
+    let (store, repo) = new_repo(true);
+    block_on(repo.register_device(&device(2, 20))).unwrap();
+    let removal = Removal { device: DeviceId([2; 16]), by: DeviceId([1; 16]), last: Seq(4), removed_ms: 7 };
+    block_on(repo.remove_device(&removal)).unwrap();
+    let (name, bytes) = store.snapshot().into_iter().find(|(name, _)| name.contains("removed")).unwrap();
+    block_on(store.overwrite(&name, bytes.slice(..bytes.len() - 5))).unwrap();
+    let other = open(&store, &passphrase("open sesame")).unwrap();
+    block_on(other.devices()).unwrap();
+    assert!(other.retired().is_empty(), "a torn one counts as absent");
+    block_on(other.remove_device(&Removal { last: Seq(6), removed_ms: 9, ..removal })).unwrap();
+    let third = open(&store, &passphrase("open sesame")).unwrap();
+    block_on(third.devices()).unwrap();
+    assert_eq!(third.retired_at(DeviceId([2; 16])), Some(Seq(6)));
+}
+
+#[test]
 fn of_two_devices_with_one_number_the_one_that_writes_has_it() {
     let (store, repo) = new_repo(false);
     for byte in [1, 2, 3] {
