@@ -135,7 +135,12 @@ proptest! {
         let mut dice = Dice(seed);
         let mut nodes = MapNodes::default();
         let count = dice.below(2000);
-        let mut map = MapRows(some_rows(&mut dice, count, false));
+        let mut rows = some_rows(&mut dice, count, false);
+        // A row about a file comes with the file's record in the same tree.
+        let recorded = rows.iter().filter(|(_, row)| matches!(row, Row::Record(_))).map(|(key, _)| key.file);
+        let recorded: BTreeSet<FileId> = recorded.collect();
+        rows.retain(|key, _| recorded.contains(&key.file));
+        let mut map = MapRows(rows);
         let root = build(&mut nodes, &map.0);
         let count = dice.below(100);
         let mut changes = some_changes(&mut dice, &map.0, count, false);
