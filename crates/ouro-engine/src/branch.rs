@@ -203,11 +203,18 @@ impl Engine {
             );
             return Err(Failure::new(FailureKind::Conflict, text));
         }
+        if let Some(here) = &here {
+            // Before it can hear that it was removed: it would take the branch up again, for what is discarded.
+            here.sync.stop();
+        }
         for writer in writers {
-            self.block_on(parent.sync.remove(writer.id))?;
+            self.block_on(parent.sync.remove(writer.id)).map_err(|error| {
+                let failure = Failure::from(error);
+                let text = format!("branch {name:?} is not deleted yet: {}: delete it again", failure.message);
+                Failure::new(failure.kind, text)
+            })?;
         }
         if let Some(here) = &here {
-            here.sync.stop();
             self.boxes.lock().retain(|b| b.name != here.name);
             self.dirs.forget_box(&here.name);
             self.dirs.clear_box(&here.name)?;

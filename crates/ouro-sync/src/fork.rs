@@ -8,8 +8,8 @@ use ouro_repo::{DeviceInfo, Record};
 use std::sync::Arc;
 
 impl Sync {
-    /// The commits of a line that were made on none of it by who still writes it: one, unless two devices made the branch without knowing of each other. None
-    /// if the line has no commits.
+    /// The commits of a line that were made on none of it by who still writes it: one, unless two devices made the branch without knowing of
+    /// each other. None if the line has no commits.
     ///
     /// # Errors
     /// What the remote says.
