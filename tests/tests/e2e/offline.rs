@@ -11,6 +11,9 @@ const DEADLINE_MS: &str = "3000";
 /// The deadline, and what a busy machine adds.
 const DEADLINE_AND_MORE: Duration = Duration::from_secs(8);
 
+/// Changed files after which there is a checkpoint.
+const FILES_FOR_A_CHECKPOINT: usize = 10_050;
+
 fn is_out_of_reach(error: &io::Error) -> bool {
     let errno = error.raw_os_error();
     errno == Some(rustix::io::Errno::TIMEDOUT.raw_os_error())
@@ -136,4 +139,57 @@ fn a_server_that_is_gone_is_an_error_at_once_and_joining_says_what_to_do() {
     let outcome = run(&join);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert_eq!(outcome.stderr.trim_end().lines().count(), 1, "one line: {outcome:?}");
+}
+
+/// Deletes the index caches of a device that does not run, as somebody who clears caches does.
+fn lose_the_index(device: &Device) {
+    let mut folders = vec![device.home()];
+    let mut lost = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("listed").map(|entry| entry.expect("listed")) {
+            if entry.file_type().expect("known").is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_name().to_string_lossy().starts_with("index.db") {
+                fs::remove_file(entry.path()).expect("removed");
+                lost += 1;
+            }
+        }
+    }
+    assert!(lost > 0, "there was no index");
+}
+
+#[test]
+fn an_index_that_was_deleted_while_changes_waited_is_brought_back_at_the_next_start() {
+    if !Device::can_mount() {
+        return;
+    }
+    let place = Place::folder();
+    let (a, b) = (Device::new("anna"), Device::new("berta"));
+    a.init(&place);
+    a.mount();
+    fs::create_dir(a.at("folder")).expect("made");
+    for number in 0..FILES_FOR_A_CHECKPOINT {
+        fs::File::create(a.at(format!("folder/{number}"))).expect("made");
+    }
+    a.wait();
+    until(EVER, "there is a checkpoint", || a.stat("/checkpoints") > 0);
+    b.join(&place);
+    b.mount();
+    until(EVER, "B holds the whole index", || b.json(&["status"])["boxes"][0]["index_complete"] == true);
+
+    let (there, away) = (place.data().to_owned(), place.data().with_extension("away"));
+    fs::rename(&there, &away).expect("taken away");
+    fs::write(b.at("folder/7"), "waits to be published").expect("written");
+    b.umount();
+    lose_the_index(&b);
+    let outcome = b.ourobox(&["fuse".as_ref(), b.mountpoint().as_os_str()]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert_eq!(outcome.stderr.trim_end().lines().count(), 1, "one line: {outcome:?}");
+    assert!(outcome.stderr.contains("cannot be brought back"), "{outcome:?}");
+
+    fs::rename(&away, &there).expect("brought back");
+    b.mount();
+    assert_eq!(fs::read_to_string(b.at("folder/7")).expect("read"), "waits to be published");
+    b.wait();
+    until(EVER, "A has it", || fs::read(a.at("folder/7")).is_ok_and(|bytes| bytes == b"waits to be published"));
 }
