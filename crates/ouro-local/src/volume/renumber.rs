@@ -115,7 +115,8 @@ fn is_same(ours: &FileDelta, theirs: &FileDelta) -> bool {
 }
 
 impl Renumbering {
-    /// The ids that everything gets which `old` made and nobody knows: `orphans` are files without a name that somebody has open.
+    /// The ids that everything gets which `old` made and nobody knows: `orphans` are files without a name that somebody has open. One whose
+    /// removal is still to be published keeps the id by which others know it.
     pub(super) fn new(
         (old, new): (DeviceNo, DeviceNo),
         overlay: &Overlay,
@@ -124,7 +125,13 @@ impl Renumbering {
     ) -> Renumbering {
         let before = overlay.sealed.as_ref().map(|sealed| sealed.version);
         let is_own = |id: u64| id >> 32 == u64::from(old.0);
-        let mut drawn: BTreeSet<u64> = orphans.filter(|file| is_own(file.0)).map(|file| file.0).collect();
+        let is_known = |file: &FileId| {
+            let sealed = overlay.sealed.as_ref().and_then(|sealed| sealed.file(*file));
+            let mut told = sealed.into_iter().chain(overlay.pending.get(file)).flat_map(|delta| &delta.replaced);
+            published.sealed.contains_key(file) || told.any(|(_, version)| Some(*version) != before)
+        };
+        let orphans = orphans.filter(|file| is_own(file.0) && !is_known(file));
+        let mut drawn: BTreeSet<u64> = orphans.map(|file| file.0).collect();
         let mut slots: BTreeSet<u64> = BTreeSet::new();
         let sealed = overlay.sealed.iter().flat_map(|s| s.files.iter());
         let sealed = sealed.filter(|delta| !published.sealed.contains_key(&delta.id));

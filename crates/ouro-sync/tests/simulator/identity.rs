@@ -200,6 +200,25 @@ fn a_file_deleted_while_it_is_open_is_what_all_see_if_the_log_of_the_copy_brings
 }
 
 #[test]
+fn a_file_moved_written_and_deleted_while_it_is_open_stays_deleted() {
+    let (mut history, twin) = with_a_copy();
+    let volume = history.volume(twin);
+    let file = spot(&volume, "/f");
+    volume.open(file.seen.id).unwrap();
+    volume.write(file.seen.id, &file.place(), 0, b"written, moved and deleted here").unwrap();
+    volume.edit(|e| e.rename(&file.seen, &file.parent, &file.parent, &leaf("moved"), None)).unwrap();
+    let moved = spot(&volume, "/moved");
+    volume.edit(|e| Ok(((), e.remove(&moved.seen, &moved.parent)?))).unwrap();
+    create(&history.volume(ADA), "", "of ada", b"ada");
+    history.finish(ADA, Work::Push);
+    history.finish(twin, Work::Push);
+    assert_eq!(volume.orphan(file.seen.id).expect("it keeps its id").size, 31);
+    volume.close(file.seen.id).unwrap();
+    let seen = history.exchange();
+    assert_eq!(paths(&seen), ["/d", "/d/g", "/of ada"]);
+}
+
+#[test]
 fn a_file_that_was_born_under_a_name_it_no_longer_has_gets_another_id_as_well() {
     let (mut history, twin) = with_a_copy();
     history.restart(ADA, End::Killed);
