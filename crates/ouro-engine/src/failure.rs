@@ -82,7 +82,7 @@ impl From<SyncError> for Failure {
             | SyncError::DigestDiffers { .. }
             | SyncError::BulkDelta { .. } => Failure::new(FailureKind::Corrupt, error.to_string()),
             SyncError::RootLost => Failure::new(FailureKind::Bug, error.to_string()),
-            SyncError::Branches { .. } | SyncError::BranchEnded => Failure::needs_user(error.to_string()),
+            SyncError::Branches { .. } | SyncError::BranchEnded { .. } => Failure::needs_user(error.to_string()),
             SyncError::ObjectLost { .. } => Failure::new(FailureKind::Corrupt, error.to_string()),
             SyncError::CollectionHidden | SyncError::CollectionBusy => {
                 Failure::new(FailureKind::Retry, error.to_string())

@@ -43,6 +43,7 @@ impl OpenBox {
             (n, false) => format!("{n} files waiting"),
         };
         let summary = match (&problem, sync.online || sync.pulls > 0) {
+            (Some(problem), _) if sync.needs_user => format!("{waiting}; stopped: {problem}"),
             (Some(problem), _) => format!("{waiting}; the remote is out of reach: {problem}"),
             (None, false) => format!("{waiting}; connecting"),
             (None, true) => waiting,

@@ -53,8 +53,13 @@ pub enum SyncError {
     #[error("this device is still busy with an import or with commits on their way: try again when it is done")]
     CollectionBusy,
     /// The branch that this box is was deleted by another device.
-    #[error("this branch was deleted on another device: `ourobox branch NAME --delete` removes it here too")]
-    BranchEnded,
+    #[error(
+        "branch {branch:?} was deleted on another device: `ourobox branch {branch:?} --delete` removes its box here too"
+    )]
+    BranchEnded {
+        /// Its name.
+        branch: String,
+    },
     /// What branches are made on would go.
     #[error("{} in this repository: a repository that has branches cannot be collected: `ourobox branch NAME --delete` deletes one; nothing was changed", .names.join(", "))]
     Branches {

@@ -1,5 +1,6 @@
 //! The beginning of a branch on this device: at a state of the box that it comes from, or where others have brought it.
 
+use crate::identity::Renewal;
 use crate::snapshot::Taken;
 use crate::{Sync, SyncError};
 use ouro_core::id::{DeviceNo, Line, Seq};
@@ -8,8 +9,8 @@ use ouro_repo::{DeviceInfo, Record};
 use std::sync::Arc;
 
 impl Sync {
-    /// The commits of a line that were made on none of it by who still writes it: one, unless two devices made the branch without knowing of
-    /// each other. None if the line has no commits.
+    /// The commits with which the writers of a line began it: one, unless two devices made the branch without knowing of each other, or took
+    /// it up again after it had been deleted. None if the line has no commits.
     ///
     /// # Errors
     /// What the remote says.
@@ -18,9 +19,10 @@ impl Sync {
         let devices = self.repo.devices().await?;
         let writes =
             |device: &DeviceInfo| self.repo.line_of(device) == line && self.repo.retired_at(device.id).is_none();
-        for device in devices.into_iter().filter(writes) {
+        let writers: Vec<DeviceInfo> = devices.into_iter().filter(writes).collect();
+        for device in &writers {
             if let Some((record, ..)) = self.repo.read_record(device.id, Seq(1)).await?
-                && record.parents.iter().all(|(no, ..)| self.repo.line(*no) != line)
+                && !record.parents.iter().any(|(no, ..)| writers.iter().any(|writer| writer.number == *no))
             {
                 firsts.push(record);
             }
@@ -33,7 +35,9 @@ impl Sync {
         let known = self.volume.heads();
         let mut fork = Cut::new();
         for first in firsts {
-            for (device, seq, hash) in first.parents.iter().copied() {
+            // One that took the branch up again was made on what its former writers did.
+            let others = first.parents.iter().filter(|(no, ..)| self.repo.line(*no) != first.line);
+            for (device, seq, hash) in others.copied() {
                 // Where its time is not known it is not later than this.
                 let hlc = known.get(&device).filter(|head| head.seq == seq).map_or(first.hlc, |head| head.hlc);
                 if fork.get(&device).is_none_or(|other: &Head| other.seq < seq) {
@@ -94,5 +98,46 @@ impl Sync {
         let covers = start.covers.clone();
         self.with_all(move |sync| sync.volume.adopt(&start)).await?;
         Ok(covers)
+    }
+
+    /// What a device does whose branch was deleted elsewhere, where its log counts up to `counted`: if it did nothing that is not there, nothing
+    /// more; else it takes the branch up again under another identity, with a commit by which others find it, so that nothing is lost. The caller
+    /// has the turn.
+    ///
+    /// # Errors
+    /// [`SyncError::BranchEnded`] if it did nothing; what the remote says.
+    pub(crate) async fn heed_end_of_branch(self: &Arc<Self>, counted: Seq) -> Result<(), SyncError> {
+        if self.ended() {
+            // Its box is about to go with it: whoever deletes it has seen to what is here.
+            return Err(SyncError::Stopped);
+        }
+        let branch = self.repo.met(self.device()).and_then(|info| info.branch).map(|branch| branch.name);
+        let branch = branch.unwrap_or_default();
+        if !self.has_done_since(counted).await? {
+            return Err(SyncError::BranchEnded { branch });
+        }
+        self.renew(Renewal::Removed).await?;
+        let message = format!("\nbranch {branch} taken up again");
+        if let Some(Taken { published: Err(error), .. }) = self.commit_in_turn(message).await? {
+            // It goes there as soon as that can be reached.
+            tracing::warn!(%error, branch, "taken up again, which is not on the remote yet");
+        }
+        Ok(())
+    }
+
+    /// Whether this device changed something that is not published, or did so after a commit of its log.
+    async fn has_done_since(self: &Arc<Self>, seq: Seq) -> Result<bool, SyncError> {
+        let waiting = self.volume.counts();
+        if waiting.pending + waiting.sealed > 0 || self.volume.outright().is_some() {
+            return Ok(true);
+        }
+        let number = self.volume.device();
+        let Some(head) = self.volume.heads().get(&number).copied().filter(|head| head.seq > seq) else {
+            return Ok(false);
+        };
+        let after = Cut::from([(number, Head { seq, ..head })]);
+        let to = Cut::from([(number, head)]);
+        let own = self.with_all(move |sync| sync.volume.commits_between(&after, &to)).await?;
+        Ok(own.iter().any(|commit| !commit.delta.files.is_empty()))
     }
 }

@@ -83,13 +83,11 @@ impl Sync {
     /// What the remote says; [`SyncError::RolledBack`] if the log lacks what this device knows is there.
     pub(crate) async fn check_identity(self: &Arc<Self>) -> Result<(), SyncError> {
         if let Some(counted) = self.repo.retired_at(self.device()) {
-            let waiting = self.volume.counts();
-            let idle = waiting.pending + waiting.sealed == 0 && self.volume.own_seq() <= counted.max(Seq(1));
-            // The branch was deleted. Who has written something on it takes it up again, so that nothing is lost.
-            if idle && !self.line().is_main() {
-                return Err(SyncError::BranchEnded);
-            }
-            return self.renew(Renewal::Removed).await;
+            return if self.line().is_main() {
+                self.renew(Renewal::Removed).await
+            } else {
+                self.heed_end_of_branch(counted).await
+            };
         }
         if self.is_copied().await? { self.renew(Renewal::Copied).await } else { Ok(()) }
     }

@@ -28,13 +28,11 @@ struct Looked {
 
 impl Sync {
     /// The devices known that write a line, in order of number: this one left out, and those that were removed and of which all is known
-    /// that counts. Of a branch nothing of a removed one counts by itself: the branch was deleted then, and there may be another of its name.
+    /// that counts.
     pub(crate) fn writers(&self, line: Line) -> Vec<DeviceNo> {
         let (own, heads) = (self.volume.device(), self.volume.heads());
         let known = self.repo.known_devices().into_iter().map(|(no, _)| no).filter(|no| *no != own);
-        let retired = |no: DeviceNo| self.repo.device_id(no).is_ok_and(|id| self.repo.retired_at(id).is_some());
-        let writes = |no: &DeviceNo| self.repo.line(*no) == line && (line.is_main() || !retired(*no));
-        known.filter(|no| writes(no) && self.counts(*no, next_of(&heads, *no))).collect()
+        known.filter(|no| self.repo.line(*no) == line && self.counts(*no, next_of(&heads, *no))).collect()
     }
 
     /// Takes in what a commit was made on, as far as that belongs to other lines. True if all it was made on is known then.

@@ -37,6 +37,8 @@ impl Sync {
         let _turn = self.turn.lock().await;
         let mut taken = 0;
         let mut refused = BTreeMap::new();
+        let needed = || self.needed.lock().values().map(|seq| seq.0).sum::<u64>();
+        let mut needed_before = needed();
         loop {
             let mut progress = 0;
             for device in self.writers(self.line()) {
@@ -48,9 +50,12 @@ impl Sync {
                 }
             }
             taken += progress;
-            if progress == 0 {
+            // What turned out to be needed of a removed device is read in the next round.
+            let needed_now = needed();
+            if progress == 0 && needed_now == needed_before {
                 break;
             }
+            needed_before = needed_now;
         }
         self.heed_storage_clock();
         self.tell(|status| status.pulls += 1);
@@ -58,11 +63,13 @@ impl Sync {
     }
 
     /// Whether a commit counts: all of a device that was not removed; of one that was, those up to the last that was counted, and those
-    /// that others are made on.
+    /// that others are made on. Of a branch only these: it was deleted when its writers were removed, and there may be another of its name, or
+    /// one of them took it up again.
     pub(crate) fn counts(&self, device: DeviceNo, seq: Seq) -> bool {
         let id = self.repo.device_id(device);
         let Some(last) = id.ok().and_then(|id| self.repo.retired_at(id)) else { return true };
-        seq <= last || self.needed.lock().get(&device).is_some_and(|needed| seq <= *needed)
+        let by_itself = seq <= last && self.repo.line(device).is_main();
+        by_itself || self.needed.lock().get(&device).is_some_and(|needed| seq <= *needed)
     }
 
     /// Notes what a commit was made on and is not known here. Of this device itself nothing should be unknown.

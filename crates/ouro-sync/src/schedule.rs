@@ -66,7 +66,7 @@ impl Sync {
         self.changed.notify_one();
     }
 
-    fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         *self.stopped.borrow()
     }
 

@@ -44,6 +44,11 @@ impl Sync {
     /// # Errors
     /// What the remote says, if an earlier commit is still on its way there and cannot be finished: then none was made.
     pub async fn commit_as(self: &Arc<Self>, _turn: &Turn<'_>, message: String) -> Result<Option<Taken>, SyncError> {
+        self.commit_in_turn(message).await
+    }
+
+    /// [`Sync::commit_as`] for who has the turn already.
+    pub(crate) async fn commit_in_turn(self: &Arc<Self>, message: String) -> Result<Option<Taken>, SyncError> {
         self.finish_earlier().await?;
         let Some(sealed) = self.with_all(move |sync| sync.volume.seal_as(&message)).await? else { return Ok(None) };
         Ok(Some(self.publish_taken(&sealed).await))

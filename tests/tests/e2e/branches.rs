@@ -1,6 +1,6 @@
 //! Branches: a writable line of its own that begins at any state, and comes back by the rules that hold between devices.
 
-use ouro_tests::{Device, EVER, Place, assert_same, survey, until, without_directory_times};
+use ouro_tests::{Device, EVER, Pair, Place, assert_same, survey, until, without_directory_times};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -290,4 +290,97 @@ fn a_branch_is_deleted_and_its_name_is_free_and_the_repository_can_be_collected(
     a.mount();
     assert_eq!(names(&a.mountpoint()), ["file", "tried"]);
     assert_eq!(a.json(&["check", "--read-data"])["problems"], Value::Array(vec![]));
+}
+
+/// Two devices that have the same box and the same branch open, and mounted; the second one joined the branch.
+fn both_on_trial(pair: &Pair) -> (Mount<'_>, Mount<'_>) {
+    fs::write(pair.a.at("file"), "one").expect("written");
+    pair.join();
+    let (mine, _) = branch(&pair.a, "trial", &[]);
+    let (theirs, branched) = branch(&pair.b, "trial", &[]);
+    assert_eq!(branched["made"], false, "{branched}");
+    (mine, theirs)
+}
+
+fn status_of(device: &Device, name: &str) -> Value {
+    let status = device.json(&["status"]);
+    let boxes = status["boxes"].as_array().unwrap_or_else(|| panic!("no boxes in {status}"));
+    boxes.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no box {name} in {status}")).clone()
+}
+
+#[test]
+fn a_branch_that_was_deleted_elsewhere_stops_where_nothing_was_done_on_it() {
+    let Some(pair) = Pair::over(Place::folder) else { return };
+    let Pair { a, b, .. } = &pair;
+    let (mine, theirs) = both_on_trial(&pair);
+    fs::write(mine.at("tried"), "by A").expect("written");
+    until(EVER, "B has what A wrote on the branch", || theirs.at("tried").exists());
+    a.json(&["merge", "trial", "--box", "box"]);
+    drop(mine);
+    let ended = a.json(&["branch", "trial", "--delete", "--box", "box"]);
+    assert_eq!(ended["discarded"], 0, "{ended}");
+
+    let says = || status_of(b, "box@trial")["problem"].as_str().map(str::to_owned);
+    until(EVER, "B's box says it", || says().is_some());
+    let problem = says().expect("it does");
+    assert!(problem.contains("deleted") && problem.contains("ourobox branch \"trial\" --delete"), "{problem}");
+    let status = status_of(b, "box@trial");
+    assert!(!status["summary"].to_string().contains("out of reach"), "{status}");
+    assert_eq!(status["pending_files"], 0, "{status}");
+    assert_eq!(status_of(b, "box")["problem"], Value::Null, "the box itself goes on");
+    assert_eq!(a.json(&["branch"])["branches"], Value::Array(vec![]), "nobody took it up again");
+    assert_eq!(names(&theirs.root), ["file", "tried"], "what was there can be read");
+
+    // It goes from here by the command that is told.
+    drop(theirs);
+    let ended = b.json(&["branch", "trial", "--delete", "--box", "box"]);
+    assert_eq!((&ended["box_name"], &ended["discarded"]), (&Value::from("box@trial"), &Value::from(0)), "{ended}");
+    assert_eq!(b.json(&["status"])["boxes"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn what_was_done_on_a_branch_that_was_deleted_elsewhere_is_not_lost() {
+    let Some(pair) = Pair::over(Place::folder) else { return };
+    let Pair { a, b, .. } = &pair;
+    let (mine, theirs) = both_on_trial(&pair);
+    drop(mine);
+    a.json(&["branch", "trial", "--delete", "--box", "box"]);
+    fs::write(theirs.at("late"), "by B").expect("written");
+    b.wait();
+
+    until(EVER, "B took the branch up again", || status_of(b, "box@trial")["renewed"].is_string());
+    until(EVER, "the branch is there again", || a.json(&["branch"])["branches"][0]["name"] == "trial");
+    assert_eq!(read(theirs.at("late")), "by B");
+    until(EVER, "and all is well", || status_of(b, "box@trial")["problem"].is_null());
+    let refusal = refused(a, &["branch", "trial", "--delete", "--box", "box"]);
+    assert!(refusal.contains("ourobox merge"), "{refusal}");
+    let (again, branched) = branch(a, "trial", &[]);
+    assert_eq!(branched["made"], false, "{branched}");
+    assert_eq!(names(&again.root), ["file", "late"]);
+    fs::write(again.at("later"), "by A").expect("written");
+    until(EVER, "both write it", || theirs.at("later").exists());
+    let merged = a.json(&["merge", "trial", "--box", "box"]);
+    assert_eq!(changes(&merged), ["created late", "created later"], "{merged}");
+    until(EVER, "B's box has the merge", || b.at("late").exists());
+}
+
+#[test]
+fn what_others_published_on_a_branch_before_it_was_discarded_is_taken_up_again() {
+    let Some(pair) = Pair::over(Place::folder) else { return };
+    let Pair { a, b, .. } = &pair;
+    let (mine, theirs) = both_on_trial(&pair);
+    fs::write(mine.at("by A"), "A").expect("written");
+    until(EVER, "B has what A wrote on the branch", || theirs.at("by A").exists());
+    fs::write(theirs.at("by B"), "B").expect("written");
+    b.wait();
+    drop(mine);
+    let ended = a.json(&["branch", "trial", "--delete", "--discard", "--box", "box"]);
+    assert_eq!(ended["discarded"], 2, "{ended}");
+
+    until(EVER, "the branch is there again", || a.json(&["branch"])["branches"][0]["name"] == "trial");
+    let merged = a.json(&["merge", "trial", "--box", "box"]);
+    assert_eq!(changes(&merged), ["created by A", "created by B"], "{merged}");
+    drop(theirs);
+    b.json(&["branch", "trial", "--delete", "--box", "box"]);
+    assert_eq!(a.json(&["branch"])["branches"], Value::Array(vec![]));
 }
