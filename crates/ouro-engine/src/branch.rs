@@ -1,16 +1,19 @@
 //! `branch`: a writable line of its own that begins at any state, as a box beside the one it comes from; and what branches there are.
 
-use crate::api::{BranchEnded, BranchLine, Branched, Failure, FailureKind, Response, WriterLine};
+mod end;
+
+use crate::api::{BranchLine, Branched, Failure, FailureKind, Response, WriterLine};
 use crate::boxes::OpenBox;
 use crate::config::{BoxBranch, BoxConfig, to_hex};
 use crate::connect::is_name;
 use crate::engine::Engine;
 use crate::when::ids;
+use ouro_core::id::DeviceNo;
 use ouro_core::time::rfc3339;
 use ouro_core::when::remark;
-use ouro_local::volume::{Commit, Cut};
+use ouro_local::volume::Cut;
 use ouro_repo::{Branch, DeviceInfo};
-use ouro_sync::{device_info, draw_identity};
+use ouro_sync::{SyncError, Turn, device_info, draw_identity};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -104,9 +107,24 @@ impl Engine {
 
     /// Makes everything changed in a box a commit that is on the remote.
     pub(crate) fn commit_now(&self, open: &OpenBox, otherwise: &str) -> Result<(), Failure> {
+        if open.config.branch.is_some() {
+            // What is committed in the log of a branch that was deleted elsewhere nobody reads: it is taken up again first.
+            match self.block_on(open.sync.meet_devices()) {
+                Ok(()) | Err(SyncError::BranchEnded { .. }) => {}
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    return Err(Failure::new(failure.kind, format!("{otherwise}: {}", failure.message)));
+                }
+            }
+        }
+        let turn = self.block_on(open.sync.turn());
+        self.commit_in(&turn, open, otherwise)
+    }
+
+    /// [`Engine::commit_now`] for who has the turn.
+    fn commit_in(&self, turn: &Turn<'_>, open: &OpenBox, otherwise: &str) -> Result<(), Failure> {
         let published = self.block_on(async {
-            let turn = open.sync.turn().await;
-            match open.sync.commit_as(&turn, String::new()).await? {
+            match open.sync.commit_as(turn, String::new()).await? {
                 Some(taken) => taken.published,
                 None => Ok(()),
             }
@@ -165,64 +183,6 @@ impl Engine {
         Ok(opened)
     }
 
-    /// Deletes a branch: nobody writes it any more, and its box goes from this device. What was merged stays.
-    pub(crate) fn end_branch(&self, name: &str, discard: bool, box_name: Option<&str>) -> Result<Response, Failure> {
-        let _opening = self.opening.lock();
-        let meant = self.box_meant(box_name, None)?;
-        let parent = self.find_box(meant.root())?;
-        let (repo, line) = (parent.sync.repo(), parent.sync.repo().line_named(name));
-        let devices = self.block_on(repo.devices())?;
-        let writes = |device: &&DeviceInfo| repo.line_of(device) == line && repo.retired_at(device.id).is_none();
-        let writers: Vec<&DeviceInfo> = devices.iter().filter(writes).collect();
-        let here = self.boxes.lock().iter().find(|b| b.is_branch_of(&parent, name)).cloned();
-        if name == MAIN || (writers.is_empty() && here.is_none()) {
-            return Err(Failure::needs_user(format!("there is no branch {name:?}: `ourobox branch` lists them")));
-        }
-        if let Some(here) = &here {
-            let mounted =
-                self.attached.lock().iter().find(|a| a.boxes.contains(&here.name)).map(|a| a.mountpoint.clone());
-            if let Some(place) = mounted {
-                let text = format!(
-                    "box {:?} is mounted at {}: unmount it first, with `ourobox umount`",
-                    here.name,
-                    place.display()
-                );
-                return Err(Failure::new(FailureKind::Conflict, text));
-            }
-            // What was done there and not committed yet is seen below then.
-            self.commit_now(here, "nothing was deleted")?;
-        }
-        self.block_on(parent.sync.pull())?;
-        let unmerged = self.block_on(parent.sync.read_line(line))?;
-        let own = |commit: &&Arc<Commit>| repo.line(commit.device) == line && !commit.delta.files.is_empty();
-        let discarded = unmerged.iter().filter(own).count() as u64;
-        if discarded > 0 && !discard {
-            let text = format!(
-                "branch {name:?} has changes that box {:?} does not have: `ourobox merge` brings them in, --discard deletes them",
-                parent.name
-            );
-            return Err(Failure::new(FailureKind::Conflict, text));
-        }
-        if let Some(here) = &here {
-            // Before it can hear that it was removed: it would take the branch up again, for what is discarded.
-            here.sync.stop();
-        }
-        for writer in writers {
-            self.block_on(parent.sync.remove(writer.id)).map_err(|error| {
-                let failure = Failure::from(error);
-                let text = format!("branch {name:?} is not deleted yet: {}: delete it again", failure.message);
-                Failure::new(failure.kind, text)
-            })?;
-        }
-        if let Some(here) = &here {
-            self.boxes.lock().retain(|b| b.name != here.name);
-            self.dirs.forget_box(&here.name);
-            self.dirs.clear_box(&here.name)?;
-        }
-        let box_name = here.map(|here| here.name.clone());
-        Ok(Response::BranchEnded(BranchEnded { branch: name.to_owned(), box_name, discarded }))
-    }
-
     /// Every branch of the repository of a box.
     pub(crate) fn branches(&self, box_name: Option<&str>) -> Result<Response, Failure> {
         let open = self.box_meant(box_name, None)?;
@@ -245,13 +205,21 @@ impl Engine {
     fn branch_line(&self, open: &OpenBox, name: &str, writers: &[&DeviceInfo]) -> Result<Option<BranchLine>, Failure> {
         let repo = open.sync.repo();
         let known = open.volume.heads();
-        let (mut told, mut ahead, mut merged) = (Vec::new(), 0, 0);
+        let line = repo.line_named(name);
+        // How far each log of the line is part of it: that of a former writer as far as others went on from it.
+        let mut reach: BTreeMap<DeviceNo, u64> = BTreeMap::new();
+        let mut reaches = |no, seq: u64| {
+            let known = reach.entry(no).or_default();
+            *known = seq.max(*known);
+        };
+        let mut told = Vec::new();
         for writer in writers {
             let Some(end) = self.block_on(repo.log_end(writer.id))? else { continue };
             let Some((newest, ..)) = self.block_on(repo.read_record(writer.id, end))? else { continue };
-            let here = known.get(&writer.number).map_or(0, |head| head.seq.0.min(end.0));
-            ahead += end.0 - here;
-            merged += here;
+            reaches(writer.number, end.0);
+            for (no, seq, _) in newest.parents.iter().filter(|(no, ..)| repo.line(*no) == line) {
+                reaches(*no, seq.0);
+            }
             told.push(WriterLine {
                 device: writer.name.clone(),
                 last_commit: rfc3339(newest.hlc.millis()),
@@ -261,8 +229,11 @@ impl Engine {
         if told.is_empty() {
             return Ok(None);
         }
-        let firsts = self.block_on(open.sync.first_commits(repo.line_named(name)))?;
+        let firsts = self.block_on(open.sync.first_commits(line))?;
         let first = firsts.iter().min_by_key(|record| record.hlc);
+        let here = |no, end: u64| known.get(no).map_or(0, |head| head.seq.0.min(end));
+        let merged: u64 = reach.iter().map(|(no, end)| here(no, *end)).sum();
+        let mut ahead = reach.values().sum::<u64>() - merged;
         // The first commit only says that the branch is there.
         ahead -= u64::from(merged == 0 && ahead > 0);
         let local = self.boxes.lock().iter().find(|b| b.is_branch_of(open, name)).map(|b| b.name.clone());

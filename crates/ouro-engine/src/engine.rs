@@ -251,8 +251,9 @@ impl Engine {
     /// # Errors
     /// An unknown box; a box or a place that is mounted already.
     pub fn attach(&self, boxes: &[String], mountpoint: &Path, options: VfsOptions) -> Result<Arc<Vfs>, Failure> {
-        let chosen = self.choose(boxes)?;
+        // Held while they are chosen: what is chosen and not attached yet might be deleted.
         let mut attached = self.attached.lock();
+        let chosen = self.choose(boxes)?;
         for one in &chosen {
             if let Some(other) = attached.iter().find(|a| a.boxes.contains(&one.name)) {
                 return Err(Failure::new(

@@ -384,3 +384,35 @@ fn what_others_published_on_a_branch_before_it_was_discarded_is_taken_up_again()
     b.json(&["branch", "trial", "--delete", "--box", "box"]);
     assert_eq!(a.json(&["branch"])["branches"], Value::Array(vec![]));
 }
+
+#[test]
+fn a_branch_that_was_deleted_elsewhere_keeps_its_work_also_from_being_deleted_here() {
+    let Some(pair) = Pair::over(Place::folder) else { return };
+    let Pair { a, b, .. } = &pair;
+    let (mine, theirs) = both_on_trial(&pair);
+    drop(mine);
+    a.json(&["branch", "trial", "--delete", "--box", "box"]);
+    fs::write(theirs.at("late"), "by B").expect("written");
+    drop(theirs);
+    let refusal = refused(b, &["branch", "trial", "--delete", "--box", "box"]);
+    assert!(refusal.contains("--discard"), "{refusal}");
+    let (theirs, _) = branch(b, "trial", &[]);
+    assert_eq!(read(theirs.at("late")), "by B");
+}
+
+#[test]
+fn what_is_on_this_device_only_goes_with_a_branch_only_if_that_is_said() {
+    let Some(Pair { a, .. }) = &Pair::over(Place::folder) else { return };
+    fs::write(a.at("file"), "one").expect("written");
+    let (trial, _) = branch(a, "trial", &[]);
+    fs::write(trial.at("notes.part"), "half a download").expect("written");
+    a.wait();
+    drop(trial);
+    let refusal = refused(a, &["branch", "trial", "--delete", "--box", "box"]);
+    assert!(refusal.contains("notes.part") && refusal.contains("--discard"), "{refusal}");
+    let (trial, _) = branch(a, "trial", &[]);
+    assert_eq!(read(trial.at("notes.part")), "half a download");
+    drop(trial);
+    a.json(&["branch", "trial", "--delete", "--discard", "--box", "box"]);
+    assert_eq!(a.json(&["branch"])["branches"], Value::Array(vec![]));
+}

@@ -7,6 +7,7 @@ use ouro_core::id::FileId;
 use ouro_core::name::Name;
 use ouro_core::render::{self, Devices};
 use ouro_core::row::Rows;
+use ouro_core::state::Kind;
 use std::collections::BTreeSet;
 
 /// Places beside which names by rule are looked for; larger changes are told by their listings.
@@ -80,6 +81,17 @@ impl Volume {
     /// Whether a file has changes that stay on this device because its name is ignored.
     pub fn is_staying(&self, file: FileId) -> bool {
         self.state.read().staying.contains(&file)
+    }
+
+    /// The names of all files that stay on this device, sorted. Directories do not count.
+    pub fn staying_names(&self) -> Vec<Name> {
+        let state = self.state.read();
+        let deltas = state.staying.iter().filter_map(|file| state.pending.files.get(file));
+        let files = deltas.filter(|delta| delta.kind != Kind::Directory);
+        let mut names: Vec<Name> =
+            files.filter_map(|delta| delta.placements.first()).map(|added| added.place.name.clone()).collect();
+        names.sort();
+        names
     }
 }
 
