@@ -71,6 +71,8 @@ pub(crate) enum Verb {
     Snapshot(SnapshotArgs),
     /// List what devices changed without knowing of each other, with both sides
     Conflicts(ConflictsArgs),
+    /// Tell conflicts as they come up and end, a line each, until the engine ends (with --json a document a line)
+    Events(EventsArgs),
     /// End a conflict: keep this device's version, the other's, or both as files
     Resolve(ResolveArgs),
     /// Open a writable line of its own that begins at any state, or list those there are
@@ -375,6 +377,14 @@ pub(crate) struct ConflictsArgs {
 
     /// Which box [default: that of the path, or the only one]
     #[arg(long = "box", value_name = "NAME", conflicts_with = "path")]
+    pub(crate) name: Option<String>,
+}
+
+/// `ourobox events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Which box [default: the only one]
+    #[arg(long = "box", value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
 

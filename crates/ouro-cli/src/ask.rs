@@ -5,10 +5,12 @@ use crate::client::Client;
 use crate::places::Places;
 use crate::progress::Bar;
 use crate::secrets::{Purpose, credentials, passphrase};
+use crate::wire::Line;
 use crate::{host, start};
 use anyhow::{Context, Result, bail};
 use ouro_engine::api::{
-    CollectRequest, Failure, FailureKind, InitRequest, JoinRequest, KeepWish, MountRequest, PinWish, Request, Response,
+    CollectRequest, Event, Failure, FailureKind, InitRequest, JoinRequest, KeepWish, MountRequest, PinWish, Request,
+    Response,
 };
 use std::path::{Path, PathBuf};
 
@@ -84,6 +86,7 @@ pub(crate) fn request(verb: &Verb) -> Result<Request> {
         Verb::Conflicts(args) => {
             Request::Conflicts { path: args.path.as_deref().map(place).transpose()?, name: args.name.clone() }
         }
+        Verb::Events(args) => Request::Events { name: args.name.clone() },
         Verb::Resolve(args) => Request::Resolve {
             path: place(&args.path)?,
             keep: match args.keep {
@@ -139,6 +142,7 @@ pub(crate) fn answer(places: &Places, request: Request, bar: &Bar) -> Result<Res
         Request::Mount(_) => mount_in_background(places, request, bar),
         Request::Unmount { mountpoint } => clear_dead(mountpoint),
         Request::Stop => Ok(Response::Done),
+        Request::Events { .. } => Ok(no_engine()),
         Request::List { path } | Request::Resolve { path, .. } => Ok(not_mounted(path)),
         Request::Status { paths } | Request::Pin { paths, .. } | Request::Free { paths } if !paths.is_empty() => {
             Ok(not_mounted(&paths[0]))
@@ -152,6 +156,29 @@ pub(crate) fn answer(places: &Places, request: Request, bar: &Bar) -> Result<Res
         | Request::Wait { path: Some(path), .. } => Ok(not_mounted(path)),
         _ => host::answer_here(places, request, bar),
     }
+}
+
+/// Tells events of a running engine as they come; returns when it, or the box, goes.
+///
+/// # Errors
+///
+/// If the engine cannot be reached, or dies.
+pub(crate) fn follow(places: &Places, request: Request, tell: &mut dyn FnMut(&Event)) -> Result<Response> {
+    let mut heard = |line| {
+        if let Line::Event(event) = line {
+            tell(&event);
+        }
+    };
+    match Client::connect(places)? {
+        Some(mut client) => Ok(client.listen(request, &mut heard)?.unwrap_or_else(no_engine)),
+        None => Ok(no_engine()),
+    }
+}
+
+fn no_engine() -> Response {
+    let message =
+        "no engine runs that could tell: mount a box with `ourobox fuse DIRECTORY`, or start `ourobox service`";
+    Response::Failed(Failure { kind: FailureKind::NeedsUser, message: message.to_owned() })
 }
 
 /// Opens a branch and mounts it.

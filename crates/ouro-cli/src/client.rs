@@ -51,6 +51,19 @@ impl Client {
     ///
     /// If the connection breaks after the engine heard the call: then it is not known what it did.
     pub(crate) fn ask(&mut self, request: Request, progress: &mut dyn FnMut(&Progress)) -> Result<Option<Response>> {
+        self.listen(request, &mut |line| {
+            if let Line::Progress(step) = line {
+                progress(&step);
+            }
+        })
+    }
+
+    /// Asks as [`Client::ask`] does, and tells `heard` every line before the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::ask`].
+    pub(crate) fn listen(&mut self, request: Request, heard: &mut dyn FnMut(Line)) -> Result<Option<Response>> {
         let call = to_line(&Call { version: VERSION, call: request })
             .context("a path or name cannot be sent to the engine: it must be valid UTF-8")?;
         match self.stream.write_all(&call) {
@@ -70,9 +83,9 @@ impl Client {
             match serde_json::from_slice(&line)
                 .context("the engine's answer cannot be understood: is it of another version?")?
             {
-                Line::Progress(step) => progress(&step),
                 Line::Answer(response) => return Ok(Some(*response)),
                 Line::Ending => return Ok(None),
+                before => heard(before),
             }
         }
     }

@@ -6,7 +6,8 @@ mod ready;
 use crate::guard;
 use crate::places::Places;
 use crate::progress::Bar;
-use crate::server::{Answers, ProgressSender, Server, Turn, Whose, take_turn};
+use crate::server::{Answers, LineSender, Server, Turn, Whose, take_turn};
+use crate::wire::Line;
 use anyhow::{Context, Result};
 use mounts::{Mounts, Patience};
 use ouro_core::port::BoxFuture;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 /// Threads of the process's own runtime: it only passes requests on, each into a thread for blocking work.
@@ -48,6 +49,8 @@ struct Host {
     stop: Notify,
     /// Perhaps nothing is left to do.
     idle: Notify,
+    /// It is ending.
+    over: watch::Sender<bool>,
 }
 
 /// Answers one request by an engine that begins and ends with it; by the running one, if one has come up meanwhile.
@@ -115,8 +118,8 @@ pub(crate) fn mount_here(places: &Places, request: Request) -> Result<Response> 
         Ok(started) => started,
         Err(failure) => return Ok(Response::Failed(failure)),
     };
-    let (progress, _nobody_looks) = tokio::sync::mpsc::channel(1);
-    let response = runtime.block_on(host.carry_out(request, progress));
+    let (lines, _nobody_looks) = tokio::sync::mpsc::channel(1);
+    let response = runtime.block_on(host.carry_out(request, lines));
     match &response {
         Response::Mounted { mountpoint } => {
             tracing::info!(mountpoint = %mountpoint.display(), "mounted");
@@ -165,7 +168,15 @@ fn start(places: &Places, lingers: Lingers) -> Result<(Runtime, Server, Arc<Host
         tracing::warn!("{error:#}");
     }
     let mounts = Arc::new(Mounts::new(Arc::clone(&engine), turn, places.own_folders()));
-    let host = Host { engine, mounts, lingers, work: Mutex::default(), stop: Notify::new(), idle: Notify::new() };
+    let host = Host {
+        engine,
+        mounts,
+        lingers,
+        work: Mutex::default(),
+        stop: Notify::new(),
+        idle: Notify::new(),
+        over: watch::Sender::new(false),
+    };
     Ok((runtime, server, Arc::new(host)))
 }
 
@@ -182,6 +193,7 @@ fn run(runtime: Runtime, server: Server, host: &Arc<Host>) -> Response {
     let end_of_service = async {
         let caught = end_of_service.await;
         host.work.lock().ending = true;
+        host.over.send_replace(true);
         caught
     };
     let caught = runtime.block_on(server.serve(Arc::clone(host) as Arc<dyn Answers>, end_of_service));
@@ -261,7 +273,7 @@ impl Host {
         work.ending
     }
 
-    async fn carry_out(&self, request: Request, progress: ProgressSender) -> Response {
+    async fn carry_out(&self, request: Request, lines: LineSender) -> Response {
         match request {
             Request::Mount(request) => {
                 let mounts = Arc::clone(&self.mounts);
@@ -273,27 +285,51 @@ impl Host {
                 self.stop.notify_one();
                 Response::Done
             }
-            Request::Wait { path, timeout_seconds } => self.wait(path, timeout_seconds, progress).await,
-            request => self.call(request, progress).await,
+            Request::Wait { path, timeout_seconds } => self.wait(path, timeout_seconds, lines).await,
+            request => self.call(request, lines).await,
         }
     }
 
-    async fn call(&self, request: Request, progress: ProgressSender) -> Response {
+    async fn call(&self, request: Request, lines: LineSender) -> Response {
         let engine = Arc::clone(&self.engine);
         // A client that is slow to read misses steps, not the answer.
-        let tell = move |step: Progress| drop(progress.try_send(step));
+        let tell = move |step: Progress| drop(lines.try_send(Line::Progress(step)));
         blocking(move || engine.call(request, Arc::new(tell))).await
     }
 
+    /// Tells events until the box or this engine goes. Who listens does not keep an engine from ending.
+    async fn tell_events(&self, name: Option<String>, lines: LineSender) -> Response {
+        let engine = Arc::clone(&self.engine);
+        let mut events = match engine.events(name.as_deref()) {
+            Ok(events) => events,
+            Err(failure) => return Response::Failed(failure),
+        };
+        let mut over = self.over.subscribe();
+        let tell_all = async {
+            while let Some(event) = events.next().await {
+                // A client that is slow to read is told the next one later; nobody else waits for it.
+                if lines.send(Line::Event(Box::new(event))).await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = over.wait_for(|over| *over) => {}
+            () = tell_all => {}
+        }
+        Response::Done
+    }
+
     /// Asks again and again for a short wait, so that nothing waits on when this future is dropped.
-    async fn wait(&self, path: Option<std::path::PathBuf>, seconds: Option<u64>, progress: ProgressSender) -> Response {
+    async fn wait(&self, path: Option<std::path::PathBuf>, seconds: Option<u64>, lines: LineSender) -> Response {
         let began = Instant::now();
         loop {
             let left = seconds.map(|seconds| Duration::from_secs(seconds).saturating_sub(began.elapsed()));
             let piece = left.map_or(WAIT_PIECE, |left| left.min(WAIT_PIECE));
             let piece_began = Instant::now();
             let request = Request::Wait { path: path.clone(), timeout_seconds: Some(whole_seconds(piece)) };
-            let response = self.call(request, progress.clone()).await;
+            let response = self.call(request, lines.clone()).await;
             let ran_out = matches!(&response, Response::Failed(f) if f.kind == FailureKind::Offline)
                 && piece_began.elapsed() + Duration::from_millis(100) >= piece;
             let more = left.is_none_or(|left| left > WAIT_PIECE);
@@ -323,10 +359,13 @@ async fn blocking(work: impl FnOnce() -> Response + Send + 'static) -> Response 
 }
 
 impl Answers for Host {
-    fn answer(self: Arc<Self>, request: Request, progress: ProgressSender) -> BoxFuture<'static, Option<Response>> {
+    fn answer(self: Arc<Self>, request: Request, lines: LineSender) -> BoxFuture<'static, Option<Response>> {
         Box::pin(async move {
+            if let Request::Events { name } = request {
+                return Some(self.tell_events(name, lines).await);
+            }
             let _busy = Busy::new(&self)?;
-            Some(self.carry_out(request, progress).await)
+            Some(self.carry_out(request, lines).await)
         })
     }
 }

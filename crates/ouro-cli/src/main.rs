@@ -21,7 +21,7 @@ mod wire;
 use anyhow::Result;
 use args::{BranchArgs, Cli, Verb};
 use clap::Parser;
-use ouro_engine::api::{Failure, FailureKind, Response};
+use ouro_engine::api::{Event, Failure, FailureKind, Response};
 use places::Places;
 use progress::Bar;
 use std::io::Write;
@@ -45,6 +45,15 @@ fn main() -> ExitCode {
     tell(&cli, &response)
 }
 
+/// Prints an event at once; ends when nobody reads any more.
+fn tell_event(cli: &Cli, event: &Event) {
+    let line = if cli.json { serde_json::to_string(event).unwrap_or_default() } else { show::event(event) };
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
 fn run(cli: &Cli) -> Result<Response> {
     if let Verb::Guard(args) = &cli.verb {
         return guard::keep_watch(args).map(|()| Response::Done);
@@ -56,6 +65,7 @@ fn run(cli: &Cli) -> Result<Response> {
         Verb::Branch(BranchArgs { mount: Some(mountpoint), .. }) => {
             ask::branch_and_mount(&places, &cli.verb, mountpoint, &Bar::new(!cli.json))
         }
+        Verb::Events(_) => ask::follow(&places, ask::request(&cli.verb)?, &mut |event| tell_event(cli, event)),
         verb => ask::answer(&places, ask::request(verb)?, &Bar::new(!cli.json)),
     }
 }

@@ -6,7 +6,7 @@ use crate::places::Places;
 use crate::wire::{CALL_BYTES_MAX, Call, Line, VERSION, to_line};
 use anyhow::{Context, Result, bail};
 use ouro_core::port::BoxFuture;
-use ouro_engine::api::{Failure, FailureKind, Progress, Request, Response};
+use ouro_engine::api::{Failure, FailureKind, Request, Response};
 use ouro_fuse::Connection;
 use rustix::fs::FlockOperation;
 use std::fs::File;
@@ -30,16 +30,16 @@ const TURN_EVERY: Duration = Duration::from_millis(50);
 /// How long clients may still be written to when the engine ends.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Progress lines that may wait for a slow client; what comes then is dropped, since the next one says more.
-const PROGRESS_QUEUE: usize = 16;
+/// Lines that may wait for a slow client. Of progress, what comes then is dropped, since the next one says more; events wait to be asked for.
+const LINES_QUEUE: usize = 16;
 
-/// Where progress goes.
-pub(crate) type ProgressSender = mpsc::Sender<Progress>;
+/// Where lines before the answer go.
+pub(crate) type LineSender = mpsc::Sender<Line>;
 
 /// Who answers requests.
 pub(crate) trait Answers: Send + Sync + 'static {
     /// Answers one request; `None` if it will not, because it is ending. The future is dropped when the client goes away.
-    fn answer(self: Arc<Self>, request: Request, progress: ProgressSender) -> BoxFuture<'static, Option<Response>>;
+    fn answer(self: Arc<Self>, request: Request, lines: LineSender) -> BoxFuture<'static, Option<Response>>;
 }
 
 /// The right to run the engine of some places: a lock that goes with the process.
@@ -189,16 +189,16 @@ async fn try_serve_client(stream: UnixStream, host: Arc<dyn Answers>) -> Result<
     let mut reader = BufReader::new(reader.take(CALL_BYTES_MAX));
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line).await?;
+    let (sender, mut lines) = mpsc::channel(LINES_QUEUE);
     let response = match read_call(&line) {
         Ok(request) => {
-            let (sender, mut steps) = mpsc::channel(PROGRESS_QUEUE);
             let mut answer = Arc::clone(&host).answer(request, sender);
             let mut rest = [0; 1];
             loop {
                 tokio::select! {
                     biased;
                     response = &mut answer => break response,
-                    Some(step) = steps.recv() => writer.write_all(&to_line(&Line::Progress(step))?).await?,
+                    Some(line) = lines.recv() => writer.write_all(&to_line(&line)?).await?,
                     // The client sends nothing after its call: this is its end. Dropping the answer ends the work.
                     gone = reader.read(&mut rest) => {
                         gone?;
@@ -209,6 +209,10 @@ async fn try_serve_client(stream: UnixStream, host: Arc<dyn Answers>) -> Result<
         }
         Err(message) => Some(Response::Failed(Failure { kind: FailureKind::Unsupported, message })),
     };
+    // What was told before the answer comes before it.
+    while let Ok(line) = lines.try_recv() {
+        writer.write_all(&to_line(&line)?).await?;
+    }
     let last = response.map_or(Line::Ending, |response| Line::Answer(Box::new(response)));
     writer.write_all(&to_line(&last)?).await?;
     Ok(writer.shutdown().await?)
@@ -234,7 +238,7 @@ fn read_call(line: &[u8]) -> Result<Request, String> {
 mod tests {
     use super::*;
     use crate::client::Client;
-    use ouro_engine::api::Unit;
+    use ouro_engine::api::{Progress, Unit};
     use std::path::Path;
     use std::sync::Mutex;
 
@@ -255,7 +259,7 @@ mod tests {
     }
 
     impl Answers for Counter {
-        fn answer(self: Arc<Self>, request: Request, progress: ProgressSender) -> BoxFuture<'static, Option<Response>> {
+        fn answer(self: Arc<Self>, request: Request, lines: LineSender) -> BoxFuture<'static, Option<Response>> {
             let guard = self.dropped.lock().expect("not poisoned").pop();
             Box::pin(async move {
                 if matches!(request, Request::Wait { .. }) {
@@ -264,7 +268,7 @@ mod tests {
                 }
                 for done in 1..=3 {
                     let step = Progress { what: "counting".into(), done, total: Some(3), unit: Unit::Files };
-                    progress.send(step).await.expect("the client listens");
+                    lines.send(Line::Progress(step)).await.expect("the client listens");
                 }
                 (!matches!(request, Request::Devices)).then_some(Response::Done)
             })

@@ -6,8 +6,8 @@ mod table;
 mod words;
 
 use ouro_engine::api::{
-    BoxStats, BoxStatus, CheckReport, CollectedLine, CommitCost, DeviceLine, EntryInfo, Imported, Joined, PathStatus,
-    Refused, Response, Status,
+    BoxStats, BoxStatus, CheckReport, CollectedLine, CommitCost, DeviceLine, EntryInfo, Event, Imported, Joined,
+    PathStatus, Refused, Response, Status,
 };
 use std::fmt::Write as _;
 use table::{Table, left, right};
@@ -42,6 +42,11 @@ pub(crate) fn human(response: &Response) -> String {
         Response::Devices { devices } => show_devices(devices),
         Response::Failed(_) => String::new(), // goes to standard error
     }
+}
+
+/// An event, in one line without its end.
+pub(crate) fn event(event: &Event) -> String {
+    history::event(event)
 }
 
 /// Answers in which something failed though the request as a whole did not: one line each, for standard error.

@@ -1,6 +1,6 @@
 //! What goes over the private socket: JSON, one document a line. A client sends one [`Call`] and reads [`Line`]s until the answer.
 
-use ouro_engine::api::{Progress, Request, Response};
+use ouro_engine::api::{Event, Progress, Request, Response};
 use serde::{Deserialize, Serialize};
 
 /// Counts up when an old client and a new engine, or the other way round, would misunderstand each other.
@@ -21,12 +21,14 @@ pub(crate) struct Call {
     pub(crate) call: Request,
 }
 
-/// What the engine sends: any number of progress lines, then one answer.
+/// What the engine sends: any number of lines about progress and events, then one answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Line {
     /// How far it is.
     Progress(Progress),
+    /// Something became so, for who asked to hear of it.
+    Event(Box<Event>),
     /// The answer; the last line.
     Answer(Box<Response>),
     /// Instead of an answer: the engine is ending and did nothing. Ask the next one.

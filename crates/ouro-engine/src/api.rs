@@ -4,10 +4,12 @@
 
 mod branches;
 mod check;
+mod conflicts;
 mod devices;
 
 pub use branches::{BranchEnded, BranchLine, Branched, Merged, WriterLine};
 pub use check::CheckReport;
+pub use conflicts::{ConflictLine, Event, KeepWish, SideLine};
 pub use devices::DeviceLine;
 
 use serde::{Deserialize, Serialize};
@@ -112,6 +114,11 @@ pub enum Request {
         /// Only what is at or below this path inside a mount.
         path: Option<PathBuf>,
         /// The box; `None` for that of the path, or the only one.
+        name: Option<String>,
+    },
+    /// Tells conflicts as they come up and end, until the box or the engine goes. Answered by the host: see [`crate::Engine::events`].
+    Events {
+        /// The box; `None` for the only one.
         name: Option<String>,
     },
     /// Ends a conflict.
@@ -597,48 +604,6 @@ pub struct SnapshotLine {
     pub made: bool,
     /// Why it is not on the remote yet, if it is not; it goes there by itself.
     pub waiting: Option<String>,
-}
-
-/// Several things, or several contents of one file, at one name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ConflictLine {
-    /// The box.
-    pub box_name: String,
-    /// The name in question, as a path in the box.
-    pub path: String,
-    /// `file`, `directory`, … of what keeps the name.
-    pub kind: String,
-    /// The others were written down as files of their own already.
-    pub settled: bool,
-    /// The sides; the first keeps the name.
-    pub sides: Vec<SideLine>,
-}
-
-/// One side of a conflict.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SideLine {
-    /// What `--keep mine` keeps: this device's, or what keeps the name if none is.
-    pub mine: bool,
-    /// The device that wrote it.
-    pub device: String,
-    /// When, RFC 3339, UTC; of one that was written down already to the minute.
-    pub time: String,
-    /// Size in bytes; not of a directory.
-    pub size: Option<u64>,
-    /// Where it is shown, as a path in the box; `None` if it is kept out of sight.
-    pub path: Option<String>,
-}
-
-/// What of a conflict is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeepWish {
-    /// What this device wrote.
-    Mine,
-    /// What the other device wrote.
-    Theirs,
-    /// Everything, each as a file of its own.
-    Both,
 }
 
 /// What a restore did.

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Stands in the name of a conflict copy, before the device.
+const MARK: &str = " (conflict from ";
 /// Names tried for a copy that is kept as a file.
 const RENAMES_MAX: usize = 100;
 
@@ -137,6 +139,33 @@ impl Engine {
         Ok(self.ask(open, |_| Ok(render::list(now, now, directory, None, usize::MAX)?))?.entries)
     }
 
+    /// What stands at names that say that it is a copy of what has this name, or of what has a longer one: by a range scan for each dot in the
+    /// name, since the mark stands before one of them or at the end.
+    fn beside(
+        &self,
+        open: &OpenBox,
+        now: &Snapshot,
+        directory: &[FileId],
+        natural: &Name,
+    ) -> Result<Vec<Seen>, Failure> {
+        const AT_ONCE: usize = 16;
+        let bytes = natural.as_bytes();
+        let ends = (1..=bytes.len()).filter(|end| *end == bytes.len() || bytes[*end] == b'.');
+        let mut found = Vec::new();
+        for end in ends {
+            let prefix = [&bytes[..end], MARK.as_bytes()].concat();
+            let mut after = Name::new(&prefix).ok();
+            while let Some(from) = after {
+                let page = self.ask(open, |_| Ok(render::list(now, now, directory, Some(&from), AT_ONCE)?))?;
+                let is_beside = |seen: &Seen| seen.group.as_bytes().starts_with(&prefix);
+                let all = page.entries.iter().all(is_beside);
+                found.extend(page.entries.into_iter().filter(is_beside));
+                after = page.next.filter(|_| all);
+            }
+        }
+        Ok(found)
+    }
+
     /// A name beside which conflict copies stand that were written down as files, each still recognised by its id and name.
     fn settled(
         &self,
@@ -150,7 +179,7 @@ impl Engine {
         let version = winner.file().contents.last().map_or(Version::PENDING, |c| c.version);
         let mut sides = vec![side(open, now, &winner, version)];
         let own = open.config.shown();
-        for seen in self.listed(open, now, directory)? {
+        for seen in self.beside(open, now, directory, natural)? {
             let is_real = matches!(seen.what, render::What::File { .. }) && seen.id.is_derived();
             let told = copied_from(&seen.name).filter(|(of, ..)| is_real && of == natural);
             let Some((_, device, time)) = told else { continue };
@@ -236,6 +265,20 @@ impl Engine {
         self.settled(open, now, directory, of_copy.as_ref().unwrap_or(name))
     }
 
+    /// The dispute about a natural name, whether or not it is written down already.
+    pub(crate) fn dispute_in(
+        &self,
+        open: &OpenBox,
+        now: &Snapshot,
+        directory: &[FileId],
+        natural: &Name,
+    ) -> Result<Option<Dispute>, Failure> {
+        match self.ask(open, |_| Ok(render::contest(now, now, directory, natural)?))? {
+            Some(contest) => Ok(Some(dispute_of(open, now, directory, contest))),
+            None => self.settled(open, now, directory, natural),
+        }
+    }
+
     fn keep_one(&self, open: &OpenBox, dispute: &Dispute, kept: &Side) -> Result<(), Failure> {
         let Dispute { directory, natural, .. } = dispute;
         if !dispute.settled {
@@ -289,7 +332,6 @@ impl Engine {
 
 /// What a conflict copy is called once it is kept as a file: `name (from DEVICE TIME).ext`, with a number if that is taken.
 fn plain_name(copy: &Name, number: usize) -> Option<Name> {
-    const MARK: &str = " (conflict from ";
     const KEPT: &str = " (from ";
     let shown = std::str::from_utf8(copy.as_bytes()).ok()?;
     let at = shown.rfind(MARK)?;

@@ -157,8 +157,8 @@ impl Engine {
         match request {
             Request::Init(request) => self.connect(request.into()),
             Request::Join(request) => self.connect(request.into()),
-            Request::Mount(_) | Request::Unmount { .. } | Request::Stop => {
-                Err(Failure::new(FailureKind::Bug, "mounting belongs to the process that hosts the engine"))
+            Request::Mount(_) | Request::Unmount { .. } | Request::Events { .. } | Request::Stop => {
+                Err(Failure::new(FailureKind::Bug, "this belongs to the process that hosts the engine"))
             }
             Request::Status { paths } => self.status(&paths),
             Request::List { path } => self.list(&path),

@@ -1,4 +1,4 @@
-//! The composition root and the only API of Ourobox: config in; commands, queries and progress out.
+//! The composition root and the only API of Ourobox: config in; commands, queries, progress and events out.
 //!
 //! Owns the runtime and the real clock, and wires the rooms below together. The principal type is [`Engine`]; doors (the command, later
 //! the tray and D-Bus) speak with it in the words of [`api`] and mount what [`Engine::attach`] gives them.
@@ -16,6 +16,7 @@ mod connect;
 mod devices;
 mod diff;
 mod engine;
+mod events;
 mod failure;
 mod fetcher;
 mod import;
@@ -31,4 +32,5 @@ mod walk;
 mod when;
 
 pub use engine::{Engine, EngineDirs};
+pub use events::Events;
 pub use ports::TokioRuntime;

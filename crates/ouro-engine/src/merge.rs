@@ -10,6 +10,7 @@ use ouro_core::compare;
 use ouro_core::id::{FileId, Line};
 use ouro_core::name::Name;
 use ouro_core::render;
+use ouro_core::row::Rows;
 use ouro_core::state::Place;
 use ouro_local::volume::{Commit, Snapshot};
 use std::collections::BTreeSet;
@@ -111,16 +112,7 @@ impl Engine {
         before: &Snapshot,
         after: &Snapshot,
     ) -> Result<BTreeSet<(Vec<FileId>, Name)>, Failure> {
-        let mut places: BTreeSet<(FileId, Name)> = BTreeSet::new();
-        for key in self.ask(open, |_| before.keys_apart(after))? {
-            if key.directory != FileId::HOMELESS && !key.name.is_empty() {
-                places.insert((key.directory, key.name));
-            } else if key.directory == FileId::HOMELESS {
-                // It has several names, and its record stands at none of them.
-                let side = self.ask(open, |_| Ok(compare::standing(after, key.file)?))?;
-                places.extend(side.into_iter().flat_map(|side| side.places).map(|place| (place.parent, place.name)));
-            }
-        }
+        let places = self.places_apart(open, before, after)?;
         let mut names = BTreeSet::new();
         for (directory, name) in places {
             let members = self.ask(open, |_| Ok(render::members(after, directory)?))?;
@@ -129,5 +121,32 @@ impl Engine {
             }
         }
         Ok(names)
+    }
+
+    /// The places at which two states differ.
+    pub(crate) fn places_apart(
+        &self,
+        open: &OpenBox,
+        before: &Snapshot,
+        after: &Snapshot,
+    ) -> Result<BTreeSet<(FileId, Name)>, Failure> {
+        let mut places: BTreeSet<(FileId, Name)> = BTreeSet::new();
+        for key in self.ask(open, |_| before.keys_apart(after))? {
+            // What only went from the changes into the tree below is the same.
+            if self.ask(open, |_| Ok(before.get(&key)? == after.get(&key)?))? {
+                continue;
+            }
+            if key.directory != FileId::HOMELESS && !key.name.is_empty() {
+                places.insert((key.directory, key.name));
+            } else if key.directory == FileId::HOMELESS {
+                // It has several names, and its record stands at none of them.
+                for state in [before, after] {
+                    let side = self.ask(open, |_| Ok(compare::standing(state, key.file)?))?;
+                    places
+                        .extend(side.into_iter().flat_map(|side| side.places).map(|place| (place.parent, place.name)));
+                }
+            }
+        }
+        Ok(places)
     }
 }

@@ -107,7 +107,7 @@ impl Sync {
     /// # Errors
     /// [`SyncError::BranchEnded`] if it did nothing; what the remote says.
     pub(crate) async fn heed_end_of_branch(self: &Arc<Self>, counted: Seq) -> Result<(), SyncError> {
-        if self.ended() {
+        if self.is_stopped() {
             // Its box is about to go with it: whoever deletes it has seen to what is here.
             return Err(SyncError::Stopped);
         }

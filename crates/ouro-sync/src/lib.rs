@@ -147,6 +147,8 @@ impl Sync {
         self.stopped.send_replace(true);
         self.changed.notify_one();
         self.hurry.notify_waiters();
+        // Who waits for news hears that there will be none.
+        self.tell(|_| {});
     }
 
     /// Runs work that blocks off the async threads.

@@ -66,20 +66,21 @@ impl Sync {
         self.changed.notify_one();
     }
 
-    pub(crate) fn ended(&self) -> bool {
+    /// Whether [`Sync::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
         *self.stopped.borrow()
     }
 
     fn pushing(self: Arc<Self>) -> ouro_core::port::BoxFuture<'static, ()> {
         async move {
             let mut failures = 0;
-            while !self.ended() {
+            while !self.is_stopped() {
                 self.until_rung(|| {
                     let waiting = self.volume.counts();
                     waiting.pending + waiting.sealed == 0
                 })
                 .await;
-                if self.ended() {
+                if self.is_stopped() {
                     break;
                 }
                 self.settle_down().await;
@@ -119,7 +120,7 @@ impl Sync {
         let (mut seen, mut quiet_ms) = (self.changes.load(Ordering::Relaxed), 0);
         while quiet_ms < QUIET_MS {
             let step = self.ports.runtime.sleep(QUIET_STEP_MS);
-            if matches!(select(step, hurry.as_mut()).await, Either::Right(_)) || self.ended() {
+            if matches!(select(step, hurry.as_mut()).await, Either::Right(_)) || self.is_stopped() {
                 return;
             }
             let changes = self.changes.load(Ordering::Relaxed);
@@ -135,7 +136,7 @@ impl Sync {
         async move {
             let (mut failures, mut round) = (0, 0_u64);
             let mut active_until = self.ports.clock.monotonic_ns() + ACTIVE_NS;
-            while !self.ended() {
+            while !self.is_stopped() {
                 let outcome = self.pull_round(round).await;
                 if let Ok(taken) = &outcome
                     && *taken > 0
@@ -176,7 +177,7 @@ impl Sync {
 
     fn ticking(self: Arc<Self>) -> ouro_core::port::BoxFuture<'static, ()> {
         async move {
-            while !self.ended() {
+            while !self.is_stopped() {
                 self.pause(TICK_MS).await;
                 let ticked = self.blocking(|sync| sync.volume.tick()).await;
                 if let Ok(Err(error)) = ticked {
@@ -242,7 +243,7 @@ impl Sync {
             if self.volume.counts().sealed == 0 && !self.volume.has_sealable() {
                 return Ok(());
             }
-            if self.ended() {
+            if self.is_stopped() {
                 return Err(SyncError::Stopped);
             }
             self.hurry();

@@ -1,6 +1,7 @@
 //! What can be told of a sync.
 
 use crate::Sync;
+use tokio::sync::watch;
 
 /// What a commit or a checkpoint took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +61,11 @@ impl Sync {
     pub(crate) fn tell(&self, change: impl FnOnce(&mut SyncStatus)) {
         change(&mut self.status.lock());
         self.told.send_modify(|n| *n += 1);
+    }
+
+    /// Tells of every change of the status from now on, of each round of pulling too: whatever changes in a box, this changes soon after.
+    pub fn status_changes(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
     }
 
     /// Resolves after the next change of the status.

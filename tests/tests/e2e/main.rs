@@ -8,6 +8,7 @@ mod branches;
 mod collection;
 mod conflicts;
 mod crash;
+mod events;
 mod history;
 mod identity;
 mod import;

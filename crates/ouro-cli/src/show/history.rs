@@ -2,7 +2,7 @@
 
 use super::table::{Table, left, right};
 use super::words::{bytes, clean};
-use ouro_engine::api::{ChangeLine, CommitLine, ConflictLine, Deed, KeepWish, Restored, SnapshotLine};
+use ouro_engine::api::{ChangeLine, CommitLine, ConflictLine, Deed, Event, KeepWish, Restored, SideLine, SnapshotLine};
 use std::path::Path;
 
 /// Commits, newest first.
@@ -117,6 +117,22 @@ pub(super) fn sides(conflicts: &[ConflictLine]) -> String {
     table.to_string()
 }
 
+/// An event, in one line.
+pub(super) fn event(event: &Event) -> String {
+    match event {
+        Event::Listening { box_name } => format!("Listening to box {} (Ctrl-C ends it).", clean(box_name)),
+        Event::Conflict(conflict) => {
+            let side = |side: &SideLine| format!("{} ({})", clean(&side.device), clean(&side.time));
+            let sides: Vec<String> = conflict.sides.iter().map(side).collect();
+            format!("Conflict: {} by {}", clean(&conflict.path), sides.join(" and "))
+        }
+        Event::Resolved { path, .. } => format!("Resolved: {}", clean(path)),
+        Event::Missed { why, .. } => {
+            format!("Missed what happened last ({}): `ourobox conflicts` lists what there is.", clean(why))
+        }
+    }
+}
+
 /// The end of a conflict.
 pub(super) fn resolved(path: &Path, keep: KeepWish) -> String {
     let kept = match keep {
@@ -191,5 +207,31 @@ mod tests {
              deleted                -  gone\n"
         );
         assert_eq!(diff(&[]), "No difference.\n");
+    }
+
+    #[test]
+    fn an_event_is_one_line_that_says_who_did_what() {
+        let side = |device: &str, mine| SideLine {
+            mine,
+            device: device.into(),
+            time: "2026-11-22T14:30:05Z".into(),
+            size: Some(3),
+            path: None,
+        };
+        let conflict = ConflictLine {
+            box_name: "b".into(),
+            path: "a\nb".into(),
+            kind: "file".into(),
+            settled: false,
+            sides: vec![side("desk", true), side("laptop", false)],
+        };
+        assert_eq!(
+            event(&Event::Conflict(conflict)),
+            "Conflict: a\u{fffd}b by desk (2026-11-22T14:30:05Z) and laptop (2026-11-22T14:30:05Z)"
+        );
+        let ended = Event::Resolved { box_name: "b".into(), path: "a".into() };
+        assert_eq!(event(&ended), "Resolved: a");
+        let missed = Event::Missed { box_name: "b".into(), why: "a node is gone".into() };
+        assert!(event(&missed).contains("(a node is gone): `ourobox conflicts`"), "{}", event(&missed));
     }
 }
