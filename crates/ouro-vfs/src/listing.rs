@@ -55,8 +55,8 @@ impl Vfs {
         }
     }
 
-    /// Lists a directory from behind `cookie` (0: from the beginning), about `limit` entries; none at the end. Attributes are always
-    /// filled in, and every entry but `.` and `..` counts as one kernel lookup.
+    /// Lists a directory from behind `cookie` (0: from the beginning), at least `limit` entries (up to 4,096) while
+    /// there are so many; none at the end. Attributes are always filled in, and every entry but `.` and `..` counts as one kernel lookup.
     ///
     /// Entries may come and go between calls: each one that stays is listed exactly once.
     ///
@@ -198,10 +198,8 @@ fn find_entries(look: &crate::look::Look<'_>, locus: &Locus, resume: &Resume, li
         }
     }
     // Counted while the state is held: see `Vfs::enter`.
-    let mut table = look.vfs.table.lock();
-    for (seen, stat) in &entries {
-        let place = Place { parent: standing.seen.id, name: seen.name.clone() };
-        table.count(stat.node, locus.realm.view(), seen.id, Some(&place));
-    }
+    let parent = standing.seen.id;
+    let listed = entries.iter().map(|(seen, stat)| (stat.node, seen.id, Place { parent, name: seen.name.clone() }));
+    look.vfs.table.lock().count_all(locus.realm.view(), listed.collect());
     Ok(Found { entries, above: standing.union.first().copied() })
 }
