@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Listings remembered in full; of the least recently used only the end is kept.
 const LISTINGS_MAX: usize = 256;
+/// How many are shortened or forgotten at once: finding the least recently used looks through all.
+const BATCH: usize = 64;
 /// Listings of which anything is remembered.
 const ENDS_MAX: usize = 4096;
 /// Entries kept of the end: what a door asks for at once and does not take, and somewhat more. There a reader goes on.
@@ -101,9 +103,37 @@ impl Cookies {
     }
 
     fn make_room(&mut self) {
-        while self.whole > LISTINGS_MAX || (self.entries > ENTRIES_MAX && self.whole > 1) {
-            let whole = self.listings.values_mut().filter(|l| !l.shortened);
-            let Some(oldest) = whole.min_by_key(|l| l.used) else { break };
+        if self.whole > LISTINGS_MAX {
+            for number in self.oldest(|l| !l.shortened) {
+                self.shorten(number);
+            }
+        }
+        while self.entries > ENTRIES_MAX && self.whole > 1 {
+            let whole = self.listings.iter().filter(|(_, l)| !l.shortened);
+            let Some((&oldest, _)) = whole.min_by_key(|(_, l)| l.used) else { break };
+            self.shorten(oldest);
+        }
+        if self.listings.len() > ENDS_MAX {
+            for number in self.oldest(|_| true) {
+                self.forget(number);
+            }
+        }
+    }
+
+    /// The least recently used listings of some kind, at most [`BATCH`].
+    fn oldest(&self, of: impl Fn(&Listing) -> bool) -> Vec<u32> {
+        let mut found: Vec<(u64, u32)> =
+            self.listings.iter().filter(|(_, l)| of(l)).map(|(number, l)| (l.used, *number)).collect();
+        if found.len() > BATCH {
+            found.select_nth_unstable(BATCH);
+            found.truncate(BATCH);
+        }
+        found.into_iter().map(|(_, number)| number).collect()
+    }
+
+    /// Keeps only the end of a listing.
+    fn shorten(&mut self, number: u32) {
+        if let Some(oldest) = self.listings.get_mut(&number) {
             let kept = if oldest.ended { ENDED_ENTRIES } else { END_ENTRIES };
             let gone = oldest.recent.len().saturating_sub(kept);
             oldest.recent.drain(..gone);
@@ -112,11 +142,6 @@ impl Cookies {
             oldest.shortened = true;
             self.entries -= gone;
             self.whole -= 1;
-        }
-        while self.listings.len() > ENDS_MAX {
-            let oldest = self.listings.iter().min_by_key(|(_, l)| l.used).map(|(number, _)| *number);
-            let Some(number) = oldest else { break };
-            self.forget(number);
         }
     }
 
