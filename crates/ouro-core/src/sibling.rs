@@ -93,6 +93,26 @@ pub(crate) fn stands(file: &File) -> Vec<Stand> {
     slots(file).into_iter().map(stand).collect()
 }
 
+/// By which version a file that is no directory stands at a slot, and whether that is the first of its places; `None` if it does not. What
+/// [`stands`] says, without naming the places.
+pub(crate) fn stands_at(file: &File, slot: u64) -> Option<(Version, bool)> {
+    if let [only] = &file.placements[..] {
+        return (only.slot == slot && winner(file).is_some()).then_some((only.version, true));
+    }
+    let stands = stands(file);
+    let stand = stands.iter().find(|s| s.slot == slot)?;
+    Some((stand.version, stands[0].slot == slot))
+}
+
+/// The content that is seen, and how many copies there are beside it. What [`contents`] says, without their versions.
+pub(crate) fn content_and_copies(file: &File) -> (Option<&Content>, usize) {
+    if let [only] = &file.contents[..] {
+        return (only.value.as_ref(), 0);
+    }
+    let contents = contents(file);
+    (contents.first().map(|c| c.content), contents.len().saturating_sub(1))
+}
+
 /// Whether the row of this record shows nothing: a file without content.
 pub(crate) fn is_hidden(file: &File) -> bool {
     file.kind != Kind::Directory && winner(file).is_none()

@@ -86,9 +86,7 @@ impl Group {
                 group.members.push(Member { id: key.file, removed, file });
                 continue;
             }
-            let stands = sibling::stands(&file);
-            if let Some(stand) = stands.iter().find(|s| s.slot == key.slot) {
-                let (version, first) = (stand.version, stands[0].slot == key.slot);
+            if let Some((version, first)) = sibling::stands_at(&file, key.slot) {
                 group.entries.push(Entry { file, slot: key.slot, directory: key.directory, version, first });
             }
         }
@@ -200,9 +198,8 @@ impl Group {
 
 impl Entry {
     pub(crate) fn seen(&self, name: Name, group: Name) -> Seen {
-        let contents = sibling::contents(&self.file);
-        let content = contents.first().map(|c| c.content.clone());
-        let what = What::File { file: self.file.clone(), content, copies: contents.len().saturating_sub(1) };
+        let (content, copies) = sibling::content_and_copies(&self.file);
+        let what = What::File { file: self.file.clone(), content: content.cloned(), copies };
         Seen { name, group, slot: self.slot, id: self.file.id, what }
     }
 }

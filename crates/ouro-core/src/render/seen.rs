@@ -109,6 +109,8 @@ impl Seen {
     /// How many names the file has; 1 for directories and copies.
     pub fn links(&self) -> u32 {
         match &self.what {
+            // As nearly all of them are: no need to decide where it stands.
+            What::File { file, .. } if file.placements.len() < 2 => 1,
             What::File { file, .. } => u32::try_from(sibling::stands(file).len().max(1)).unwrap_or(u32::MAX),
             What::Copy { .. } | What::Directory { .. } => 1,
         }
