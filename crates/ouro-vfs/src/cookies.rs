@@ -14,7 +14,7 @@ const BATCH: usize = 64;
 /// Listings of which anything is remembered.
 const ENDS_MAX: usize = 4096;
 /// Entries kept of the end: what a door asks for at once and does not take, and somewhat more. There a reader goes on.
-const END_ENTRIES: usize = 64;
+const END_ENTRIES: usize = 96;
 /// Entries kept of the end once a reader was told that nothing follows: it took them all. Without this the names of the last quarter of a
 /// million files stayed in memory.
 const ENDED_ENTRIES: usize = 1;
