@@ -6,6 +6,7 @@ use super::{Volume, VolumeError};
 use ouro_core::id::FileId;
 use ouro_core::name::Name;
 use ouro_core::render::{self, What};
+use ouro_core::row::RowChanges;
 
 /// A conflict copy that is open, as it was seen before a change.
 pub(crate) struct OpenCopy {
@@ -16,8 +17,15 @@ pub(crate) struct OpenCopy {
 }
 
 impl Volume {
-    /// The copies in these directories that somebody has open. Looks at no directory unless some copy is open.
-    pub(crate) fn open_copies(&self, state: &State, directories: &[FileId]) -> Result<Vec<OpenCopy>, VolumeError> {
+    /// The copies in these directories that somebody has open and that the change to come makes no files of their own, wherever these stand.
+    /// Looks at no directory unless some copy is open.
+    pub(crate) fn open_copies(
+        &self,
+        state: &State,
+        directories: &[FileId],
+        to_come: &RowChanges,
+    ) -> Result<Vec<OpenCopy>, VolumeError> {
+        let becomes_a_file = |id: FileId| to_come.iter().any(|(key, row)| key.file == id && row.is_some());
         let is_open = |id: &FileId| state.open.get(id).is_some_and(|open| open.orphan.is_none());
         let mut copies = Vec::new();
         if !state.open.keys().any(|id| id.is_derived() && is_open(id)) {
@@ -27,6 +35,9 @@ impl Volume {
         for directory in directories {
             for conflict in render::conflicts(&rows, state, &[*directory])? {
                 let Some(name) = conflict.shown.filter(|_| conflict.is_copy && is_open(&conflict.id)) else { continue };
+                if becomes_a_file(conflict.id) {
+                    continue;
+                }
                 let Some(seen) = render::lookup(&rows, state, &[*directory], &name)? else { continue };
                 let What::Copy { file, content, .. } = seen.what else { continue };
                 let mtime_ns = file.seen_attributes().map_or(0, |attributes| attributes.mtime_ns);

@@ -175,7 +175,7 @@ impl Volume {
             apply::apply(&state.live_rows(&self.nodes), &commit.delta, version)?
         };
         let before = self.derived_names(state, &live.listings)?;
-        let copies = self.open_copies(state, &live.listings)?;
+        let copies = self.open_copies(state, &live.listings, &live.changes)?;
         let change = {
             let rows = state.live_rows(&self.nodes);
             let mut failed = None;

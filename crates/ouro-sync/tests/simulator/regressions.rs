@@ -268,6 +268,39 @@ fn saves_on_two_devices_that_know_nothing_of_each_other_are_edits_of_one_file() 
     history.audit();
 }
 
+/// Simulator seed 51804: whoever had it open read the old bytes under the new name.
+#[test]
+fn a_copy_that_is_open_is_the_file_that_another_device_makes_of_it_elsewhere() {
+    let mut history = with_a_file(b"text");
+    let volume = history.volume(ADA);
+    let attributes = Attributes { mode: 0o755, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: vec![] };
+    let root = [ouro_core::id::FileId::ROOT];
+    volume.edit(|e| e.create(&root, &leaf("elsewhere"), Kind::Directory, attributes.clone(), None)).unwrap();
+    history.exchange();
+    write(&history.volume(ADA), "/f", b"of ada");
+    write(&history.volume(BOB), "/f", b"of bob");
+    for (at, work) in [(ADA, Work::Push), (BOB, Work::Push), (ADA, Work::Pull), (BOB, Work::Pull)] {
+        history.finish(at, work);
+    }
+    let copy = paths(&mut history, BOB).into_iter().find(|path| path.contains("conflict")).unwrap();
+    let bob = history.volume(BOB);
+    let opened = spot(&bob, &copy).seen.id;
+    bob.open(opened).unwrap();
+    let ada = history.volume(ADA);
+    let (from, to) = (spot(&ada, &copy), spot(&ada, "/elsewhere"));
+    ada.edit(|e| e.rename(&from.seen, &from.parent, to.seen.members(), &leaf("moved"), None)).unwrap();
+    let moved = spot(&ada, "/elsewhere/moved");
+    ada.write(moved.seen.id, &moved.place(), 0, b"written, longer").unwrap();
+    history.finish(ADA, Work::Push);
+    history.finish(BOB, Work::Pull);
+    assert_eq!(spot(&bob, "/elsewhere/moved").seen.id, opened);
+    assert!(bob.orphan(opened).is_none());
+    assert_eq!(history.seen(BOB)["/elsewhere/moved"].as_deref(), Some(&b"written, longer"[..]));
+    bob.close(opened).unwrap();
+    let seen = history.seen(ADA);
+    history.agree(&seen);
+}
+
 /// What is on its way loses to a content that comes in before it is there: it is a copy whose bytes only this device has.
 #[test]
 fn a_copy_of_what_is_on_its_way_is_read_and_can_be_touched() {
