@@ -129,6 +129,9 @@ fn show_box(one: &BoxStatus) -> String {
     for path in &one.lost {
         line("lost", &format!("the newest bytes of {}: it is as it was committed last", clean(path)));
     }
+    for path in &one.incomplete {
+        line("zeros", &format!("in {}: parts of it that were never here were deleted everywhere", clean(path)));
+    }
     let reach = if one.online { "" } else { " (not reached)" };
     line("remote", &format!("{}{reach}", clean(&one.remote)));
     match &one.mounted_at {
@@ -301,6 +304,7 @@ mod tests {
             cached_bytes: 2048,
             problem: None,
             lost: Vec::new(),
+            incomplete: Vec::new(),
             renewed: None,
         }
     }
@@ -320,6 +324,7 @@ mod tests {
         let broken = BoxStatus {
             problem: Some("disk full".into()),
             lost: Vec::new(),
+            incomplete: Vec::new(),
             renewed: None,
             online: false,
             pending_files: 3,

@@ -461,6 +461,9 @@ pub struct BoxStatus {
     /// Files whose newest bytes were lost on this device since the start: they are as they were committed last.
     #[serde(default)]
     pub lost: Vec<String>,
+    /// Files published since the start of which a collection took parts that were never on this device: zeros stand there.
+    #[serde(default)]
+    pub incomplete: Vec<String>,
     /// Why this device goes on under another identity since the start, and under which.
     #[serde(default)]
     pub renewed: Option<String>,

@@ -60,6 +60,7 @@ impl OpenBox {
             cached_bytes: self.volume.blobs().total_bytes(),
             problem,
             lost: sync.lost,
+            incomplete: sync.incomplete,
             renewed: sync.renewed,
         }
     }

@@ -72,29 +72,35 @@ impl Sink for Notes<'_> {
 }
 
 impl Sync {
-    /// Stores the contents of a sealed generation. Everything they refer to is durable on the remote, or in the returned inline blobs.
+    /// Stores the contents of a sealed generation. Everything they refer to is durable on the remote, or in the returned inline blobs. What lies
+    /// below a file in one of the blobs in `gone` is zeros.
     ///
     /// # Errors
     /// [`VolumeError::Lost`] for a file whose bytes are on no disk any more.
-    pub(crate) async fn store_contents(self: &Arc<Self>, sealed: &Sealed, bulk: bool) -> Result<Stored, SyncError> {
+    pub(crate) async fn store_contents(
+        self: &Arc<Self>,
+        sealed: &Sealed,
+        bulk: bool,
+        gone: &Arc<BTreeSet<BlobId>>,
+    ) -> Result<Stored, SyncError> {
         let sizes = || sealed.files.iter().filter_map(|f| f.source().map(Content::size));
         let (largest, total) = (sizes().max().unwrap_or(0), sizes().sum::<u64>());
         if !bulk && largest <= INLINE_BLOB_BYTES_MAX as u64 && total <= INLINE_TOTAL_BYTES_MAX as u64 {
-            let sealed = sealed.clone();
-            return self.with_all(move |sync| sync.inline_contents(&sealed)).await;
+            let (sealed, gone) = (sealed.clone(), Arc::clone(gone));
+            return self.with_all(move |sync| sync.inline_contents(&sealed, &gone)).await;
         }
         let mut stored = Stored::default();
-        self.pack_contents(sealed, &mut stored.contents).await?;
+        self.pack_contents(sealed, gone, &mut stored.contents).await?;
         Ok(stored)
     }
 
-    fn inline_contents(&self, sealed: &Sealed) -> Result<Stored, VolumeError> {
+    fn inline_contents(&self, sealed: &Sealed, gone: &BTreeSet<BlobId>) -> Result<Stored, VolumeError> {
         let mut stored = Stored::default();
         let mut taken = BTreeSet::new();
         for file in sealed.files.iter() {
             let Some(source) = file.source() else { continue };
             let mut bytes = vec![0; source.size() as usize];
-            self.volume.read_layer(file.id, source, 0, &mut bytes)?;
+            self.volume.read_layer(file.id, source, 0, &mut bytes, gone)?;
             if bytes.len() <= INLINE_BYTES_MAX {
                 stored.contents.insert(file.id, Content::Inline(bytes.into()));
                 continue;
@@ -116,6 +122,7 @@ impl Sync {
     async fn pack_contents(
         self: &Arc<Self>,
         sealed: &Sealed,
+        gone: &Arc<BTreeSet<BlobId>>,
         contents: &mut BTreeMap<FileId, Content>,
     ) -> Result<(), SyncError> {
         let locations = Arc::clone(self.volume.locations());
@@ -129,10 +136,11 @@ impl Sync {
                 if left.as_ref().is_some_and(|left| !left.contains(&file.id)) {
                     return None;
                 }
-                let (volume, lacks, id) = (Arc::clone(&self.volume), Arc::clone(&lacks), file.id);
+                let (volume, lacks, gone) = (Arc::clone(&self.volume), Arc::clone(&lacks), Arc::clone(gone));
+                let id = file.id;
                 let bytes_expected = content.size();
                 let open = move || -> io::Result<Box<dyn io::Read + Send>> {
-                    Ok(Box::new(LayerReader::new(volume, id, content, lacks)))
+                    Ok(Box::new(LayerReader::new(volume, (id, content), gone, lacks)))
                 };
                 Some(Source { tag: id.0, bytes_expected, open: Box::new(open) })
             });

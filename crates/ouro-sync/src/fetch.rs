@@ -73,6 +73,7 @@ impl Sync {
                 absent.push(blob);
             }
         }
+        let asked: BTreeSet<BlobId> = absent.iter().map(|blob| blob.id).collect();
         let absent = self.with_neighbours(absent).await;
         let (mine, others) = claim(&self.blobs_in_flight, absent.iter().map(|b| b.id));
         let mut wanted = Vec::with_capacity(mine.ids.len());
@@ -86,22 +87,29 @@ impl Sync {
         }
         if !wanted.is_empty() {
             self.meet_owners(&wanted).await?;
-            let volume = Arc::clone(&self.volume);
-            let mut failed = None;
-            self.repo
-                .fetch_blobs(&wanted, &mut |blob: BlobRef, bytes: Bytes| {
-                    if let Err(error) = volume.blobs().put(blob.id, &bytes) {
-                        failed = Some(error);
-                    }
-                })
-                .await?;
-            if let Some(error) = failed {
-                return Err(error.into());
+            let brought = self.bring(&wanted).await;
+            wanted.retain(|blob| asked.contains(&blob.id));
+            if brought.is_err() && wanted.len() < mine.ids.len() {
+                // It may be a neighbour that is gone: what was asked for says itself what is wrong with it.
+                self.bring(&wanted).await?;
+            } else {
+                brought?;
             }
         }
         drop(mine);
         wait_for(others).await;
         Ok(())
+    }
+
+    async fn bring(&self, wanted: &[BlobRef]) -> Result<(), SyncError> {
+        let mut failed = None;
+        let mut keep = |blob: BlobRef, bytes: Bytes| {
+            if let Err(error) = self.volume.blobs().put(blob.id, &bytes) {
+                failed = Some(error);
+            }
+        };
+        self.repo.fetch_blobs(wanted, &mut keep).await?;
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// After a restart, numbers of devices must be learnt again before a blob inside a record of theirs is found.

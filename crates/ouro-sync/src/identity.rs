@@ -2,7 +2,7 @@
 
 use crate::{Sync, SyncError};
 use ouro_core::content::Content;
-use ouro_core::id::{DeviceId, DeviceNo, FileId, Seq};
+use ouro_core::id::{BlobId, DeviceId, DeviceNo, FileId, Seq};
 use ouro_local::volume::{Claim, Commit, Identity, VolumeError};
 use ouro_remote::RemoteError;
 use ouro_repo::{Branch, DeviceInfo, Ports, RULES, Removal, RepoError};
@@ -213,8 +213,14 @@ impl Sync {
         }
         let log = if why == Renewal::SameNumber { Vec::new() } else { self.own_log().await? };
         let log = Arc::new(log);
-        let proving = Arc::clone(&log);
-        let proven = self.with_all(move |sync| sync.proven(&proving)).await?;
+        let mut gone = BTreeSet::new();
+        let proven = loop {
+            let (log, known) = (Arc::clone(&log), gone.clone());
+            match self.with_all(move |sync| sync.proven(&log, &known)).await {
+                Err(SyncError::Repo(RepoError::BlobGone { blob, .. })) if gone.insert(blob) => {}
+                proven => break proven?,
+            }
+        };
         self.with_all(move |sync| sync.volume.take_identity(&identity, &log, &proven)).await?;
         *self.device.write() = id;
         self.repo.learn_device(drawn, id);
@@ -233,13 +239,13 @@ impl Sync {
         self.count_known().await
     }
 
-    /// Files whose unpublished bytes are the very ones that the log says.
-    fn proven(&self, log: &[Commit]) -> Result<BTreeSet<FileId>, VolumeError> {
+    /// Files whose unpublished bytes are the very ones that the log says. None that lies partly in what is `gone`, but for zeros.
+    fn proven(&self, log: &[Commit], gone: &BTreeSet<BlobId>) -> Result<BTreeSet<FileId>, VolumeError> {
         let mut proven = BTreeSet::new();
         for Claim { file, ours, theirs } in self.volume.claims(log)? {
             let read = |offset: u64, len: usize| {
                 let mut bytes = vec![0; len];
-                self.volume.read_layer(file, &ours, offset, &mut bytes).map(|()| bytes)
+                self.volume.read_layer(file, &ours, offset, &mut bytes, gone).map(|()| bytes)
             };
             let compare = || -> Result<bool, VolumeError> {
                 if let Content::Inline(bytes) = &theirs {

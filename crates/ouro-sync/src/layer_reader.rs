@@ -1,9 +1,10 @@
 //! A sealed file as a byte stream for the pipeline.
 
 use ouro_core::content::{BlobRef, Content};
-use ouro_core::id::FileId;
+use ouro_core::id::{BlobId, FileId};
 use ouro_local::volume::{Volume, VolumeError};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub(crate) struct LayerReader {
     volume: Arc<Volume>,
     file: FileId,
     content: Content,
+    /// Blobs below it that are gone: zeros.
+    gone: Arc<BTreeSet<BlobId>>,
     offset: u64,
     lacks: Arc<Mutex<Lacks>>,
     ahead: Vec<u8>,
@@ -32,8 +35,13 @@ pub(crate) struct LayerReader {
 }
 
 impl LayerReader {
-    pub(crate) fn new(volume: Arc<Volume>, file: FileId, content: Content, lacks: Arc<Mutex<Lacks>>) -> LayerReader {
-        LayerReader { volume, file, content, offset: 0, lacks, ahead: Vec::new(), taken: 0 }
+    pub(crate) fn new(
+        volume: Arc<Volume>,
+        (file, content): (FileId, Content),
+        gone: Arc<BTreeSet<BlobId>>,
+        lacks: Arc<Mutex<Lacks>>,
+    ) -> LayerReader {
+        LayerReader { volume, file, content, gone, offset: 0, lacks, ahead: Vec::new(), taken: 0 }
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -41,7 +49,7 @@ impl LayerReader {
         self.ahead.clear();
         self.ahead.resize(left, 0);
         self.taken = 0;
-        match self.volume.read_layer(self.file, &self.content, self.offset, &mut self.ahead) {
+        match self.volume.read_layer(self.file, &self.content, self.offset, &mut self.ahead, &self.gone) {
             Ok(()) => {
                 self.offset += left as u64;
                 Ok(())

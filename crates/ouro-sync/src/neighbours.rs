@@ -51,7 +51,7 @@ impl Neighbours {
 }
 
 impl Sync {
-    /// Adds to a small read what lies behind it in its pack.
+    /// Adds to a small read what lies behind it in its pack. Some of that may be gone: no read may fail for it.
     pub(crate) async fn with_neighbours(&self, mut asked: Vec<BlobRef>) -> Vec<BlobRef> {
         if asked.is_empty() || asked.len() > ASKED_MAX {
             return asked;

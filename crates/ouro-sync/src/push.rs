@@ -10,13 +10,14 @@ use ouro_core::content::Locator;
 use ouro_core::delta::Delta;
 use ouro_core::id::{BlobId, FileId, RecordHash, Version};
 use ouro_local::volume::{Sealed, VolumeError};
-use ouro_repo::{Body, Record};
+use ouro_repo::{Body, Record, RepoError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A delta of more files than this is kept in packs instead of in the record.
 pub(crate) const BULK_FILES: usize = 10_000;
 
-/// Lost files that are named; older ones are in the log only.
+/// Lost files, and incomplete ones, that are named; older ones are in the log only.
 const LOST_MAX: usize = 64;
 
 impl Sync {
@@ -107,10 +108,14 @@ impl Sync {
     /// Stores the contents and fixes the record's bytes in the journal.
     async fn make_record(self: &Arc<Self>, sealed: &Sealed) -> Result<(Bytes, RecordHash), SyncError> {
         let bulk = sealed.files.len() > BULK_FILES;
-        let mut sealed = sealed.clone();
+        let (mut sealed, mut gone) = (sealed.clone(), Arc::new(BTreeSet::new()));
         let Stored { mut contents, inline } = loop {
-            match self.store_contents(&sealed, bulk).await {
+            match self.store_contents(&sealed, bulk, &gone).await {
                 Err(SyncError::Volume(VolumeError::Lost { file })) => sealed = self.leave_out(file).await?,
+                Err(SyncError::Repo(error @ RepoError::BlobGone { blob, .. })) if !gone.contains(&blob) => {
+                    Arc::make_mut(&mut gone).extend(self.go_without(blob, error).await?);
+                    sealed = self.volume.sealed().ok_or(SyncError::Stopped)?;
+                }
                 stored => break stored?,
             }
         };
@@ -165,6 +170,32 @@ impl Sync {
             }
         });
         self.volume.sealed().ok_or(SyncError::Stopped)
+    }
+
+    /// Goes on without what a collection took from under files that were changed in part: others had deleted or replaced them, and this device
+    /// was not waited for. Returns all the blobs below these files that are gone. `error` is returned if nothing sealed stands on `blob`, and if
+    /// nothing was ever collected: then the storage is damaged, and what is missing may come back.
+    async fn go_without(self: &Arc<Self>, blob: BlobId, error: RepoError) -> Result<BTreeSet<BlobId>, SyncError> {
+        let below = self.blocking(move |sync| sync.volume.below_sealed(blob)).await?;
+        if below.is_empty() || self.repo.collections().await?.is_empty() {
+            return Err(error.into());
+        }
+        let mut gone = BTreeSet::from([blob]);
+        for part in below.into_iter().filter(|part| part.id != blob) {
+            match self.fetch_blobs(vec![part]).await {
+                Err(SyncError::Repo(RepoError::BlobGone { blob, .. })) => drop(gone.insert(blob)),
+                outcome => outcome?,
+            }
+        }
+        let paths = self.with_all(move |sync| sync.volume.stand_beside(blob)).await?;
+        tracing::error!(?paths, "parts that were never on this device were collected meanwhile: zeros stand there");
+        self.tell(|status| {
+            let news: Vec<String> = paths.into_iter().filter(|path| !status.incomplete.contains(path)).collect();
+            status.incomplete.extend(news);
+            let excess = status.incomplete.len().saturating_sub(LOST_MAX);
+            status.incomplete.drain(..excess);
+        });
+        Ok(gone)
     }
 
     /// The delta that a record says, fetched if it is kept in packs.

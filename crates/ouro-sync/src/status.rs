@@ -31,6 +31,8 @@ pub struct SyncStatus {
     pub needs_user: bool,
     /// Files whose newest bytes were lost on this device since start, so that they are as they were committed last.
     pub lost: Vec<String>,
+    /// Files published since start of which a collection took parts that were never on this device: zeros stand there.
+    pub incomplete: Vec<String>,
     /// Why this device goes on under another identity, and which, if it took one since start.
     pub renewed: Option<String>,
     /// Commits published since start.

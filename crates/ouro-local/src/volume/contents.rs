@@ -8,8 +8,9 @@ use crate::error::LocalError;
 use crate::layers::Held;
 use ouro_core::codec::decode_block_list;
 use ouro_core::content::{BlobRef, Content};
-use ouro_core::id::FileId;
+use ouro_core::id::{BlobId, FileId};
 use ouro_core::state::Place;
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
@@ -256,7 +257,8 @@ impl Volume {
         Ok(buffer)
     }
 
-    /// Reads bytes of one generation's layer of a file down to what lies below: what the sealer commits.
+    /// Reads bytes of one generation's layer of a file down to what lies below: what the sealer commits. What lies below in one of the blobs
+    /// in `gone` and is not here reads as zeros.
     ///
     /// # Errors
     /// [`VolumeError::Need`] with every blob of the stretch that is not here; [`VolumeError::Lost`] without such a layer.
@@ -266,17 +268,28 @@ impl Volume {
         content: &Content,
         offset: u64,
         buffer: &mut [u8],
+        gone: &BTreeSet<BlobId>,
     ) -> Result<(), VolumeError> {
+        let is_gone = |blob: &BlobRef| gone.contains(&blob.id);
         let mut stretches = Vec::new();
         {
             let state = self.state.read();
-            let read = self.read_through(&state, file, content, offset, 0, buffer, &mut stretches);
-            read.map_err(|error| match error {
-                VolumeError::Gone | VolumeError::Local(LocalError::NoLayer { .. }) => VolumeError::Lost { file },
-                other => other,
-            })?;
+            match self.read_through(&state, file, content, offset, 0, buffer, &mut stretches) {
+                // The list of all chunks below.
+                Err(VolumeError::Need(lists)) if lists.iter().all(is_gone) => {}
+                Err(VolumeError::Gone | VolumeError::Local(LocalError::NoLayer { .. })) => {
+                    return Err(VolumeError::Lost { file });
+                }
+                outcome => outcome?,
+            }
         }
-        self.fill(&stretches, buffer)
+        match self.fill(&stretches, buffer) {
+            Err(VolumeError::Need(mut blobs)) if blobs.iter().any(is_gone) => {
+                blobs.retain(|blob| !is_gone(blob));
+                if blobs.is_empty() { Ok(()) } else { Err(VolumeError::Need(blobs)) }
+            }
+            outcome => outcome,
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "a stretch of a recursion; every argument is a different thing")]

@@ -1,4 +1,4 @@
-//! A way out when bytes that were to be published are on no disk any more: the rest goes on.
+//! Ways out when bytes that were to be published are on no disk any more, or lay on what a collection took: the rest goes on.
 
 use super::change::Change;
 use super::learn::Built;
@@ -7,12 +7,13 @@ use super::state::State;
 use super::{Volume, VolumeError};
 use crate::ledger::Write;
 use ouro_core::codec::encode_file_delta;
-use ouro_core::content::Content;
+use ouro_core::content::{BlobRef, Content};
 use ouro_core::delta::{FileDelta, Register};
-use ouro_core::id::{FileId, Version};
+use ouro_core::id::{BlobId, FileId, Version};
 use ouro_core::render;
 use ouro_core::row::RowChanges;
 use ouro_core::state::Place;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Deeper paths are cut.
@@ -88,6 +89,77 @@ impl Volume {
         change.tidy();
         self.announce(&change);
         Ok(Some(path))
+    }
+
+    /// What the sealed files that stand on `blob` were made on: every blob of it that is not here, `blob` among them. Empty if none does.
+    pub fn below_sealed(&self, blob: BlobId) -> Vec<BlobRef> {
+        let mut below = Vec::new();
+        for (_, blobs) in self.standing_on(&self.state.read(), blob) {
+            below.extend(blobs);
+        }
+        below.retain(|part| part.id == blob || !self.blobs.contains(&part.id).unwrap_or(false));
+        below
+    }
+
+    /// Every sealed file that stands on `blob` goes on without it ([`Volume::read_layer`]), beside what it was made on instead of in its place:
+    /// should that be somewhere all the same, nothing of it is lost. Returns the paths of the files, for people.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
+    pub fn stand_beside(&self, blob: BlobId) -> Result<Vec<String>, VolumeError> {
+        let (paths, mut change) = {
+            let mut state = self.state.write();
+            let state = &mut *state;
+            let Some(sealed) = state.sealed.clone().filter(|sealed| sealed.record.is_none()) else {
+                return Ok(Vec::new());
+            };
+            let standing: BTreeSet<FileId> = self.standing_on(state, blob).into_iter().map(|(file, _)| file).collect();
+            let (mut files, mut paths) = (sealed.files.to_vec(), Vec::new());
+            let (mut unit, mut change) = (Vec::new(), Change::default());
+            for delta in files.iter_mut().filter(|delta| standing.contains(&delta.id)) {
+                let place = place_of(delta);
+                paths.push(self.path_of(state, delta.id, place.as_ref())?);
+                delta.replaced.retain(|(register, _)| *register != Register::Content);
+                let (generation, row) = (sealed.generation, Some(encode_file_delta(delta)));
+                unit.push(Write::Pending { generation, file: delta.id, delta: row });
+                change.files.push(delta.id);
+                change.directories.extend(place.iter().map(|place| place.parent));
+                change.bindings.extend(place.map(|place| (place.parent, place.name)));
+            }
+            state.sealed = Some(Sealed { files: Arc::new(files), ..sealed.clone() });
+            match self.live_anew(state) {
+                Ok(live) => state.put_live(live),
+                Err(error) => {
+                    state.sealed = Some(sealed);
+                    return Err(error);
+                }
+            }
+            self.ledger.submit(unit);
+            (paths, change)
+        };
+        change.tidy();
+        self.announce(&change);
+        Ok(paths)
+    }
+
+    /// The sealed files whose bytes lie partly in `blob`, each with all the blobs that it was made on.
+    fn standing_on(&self, state: &State, blob: BlobId) -> Vec<(FileId, Vec<BlobRef>)> {
+        let mut standing = Vec::new();
+        for delta in state.sealed.iter().flat_map(|sealed| sealed.files.iter()) {
+            let Some(Content::Pending { generation, .. }) = delta.source() else { continue };
+            let Some(base) = state.bases.get(&(delta.id, *generation)) else { continue };
+            let list = if let Content::BlockList { list, .. } = base { Some(*list) } else { None };
+            if list.is_some_and(|list| list.id == blob) {
+                standing.push((delta.id, vec![list].into_iter().flatten().collect()));
+                continue;
+            }
+            // One whose list is not here has asked for none of its chunks.
+            let Ok(chunks) = self.chunks(base) else { continue };
+            if chunks.iter().any(|chunk| chunk.id == blob) {
+                standing.push((delta.id, chunks.to_vec()));
+            }
+        }
+        standing
     }
 
     /// The live rows by definition: what is sealed and what is pending on top of what is committed.

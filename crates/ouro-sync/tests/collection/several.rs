@@ -1,9 +1,13 @@
 //! Several devices: who is away, who comes back, and two who collect at once.
 
 use crate::device::{DAY_MS, HOUR_MS, NOTHING_KEPT, World, noise};
+use futures::executor::block_on;
 use ouro_core::id::DeviceNo;
 use ouro_core::retention::Retention;
-use ouro_sync::{CollectOptions, GRACE_MS, Stage};
+use ouro_remote::Store;
+use ouro_repo::RepoError;
+use ouro_sync::{CollectOptions, GRACE_MS, Stage, SyncError};
+use std::collections::BTreeSet;
 
 fn immediate() -> CollectOptions {
     CollectOptions { retention: NOTHING_KEPT, grace_ms: 0, dry_run: false }
@@ -154,6 +158,88 @@ fn a_device_comes_back_after_ninety_days_with_work_that_it_never_published() {
     ada.empty_cache();
     assert_eq!(ada.files(), expected);
     assert_eq!(world.join().files(), expected);
+}
+
+#[test]
+fn what_was_changed_in_part_and_whose_rest_was_collected_holds_up_nothing_else() {
+    // Within one chunk, several chunks, a list of chunks.
+    for size in [90_000, 400_000, 2_000_000] {
+        let mut world = World::new();
+        let (ada, mut bob) = (world.join(), world.join());
+        let content = noise(1, size);
+        ada.write("deleted", &content);
+        ada.write("replaced", &noise(2, size));
+        ada.push();
+        bob.pull();
+        bob.empty_cache();
+        bob.patch("deleted", 10, b"by bob");
+        bob.patch("replaced", size as u64, b"appended by bob");
+        bob.write("whole", b"of bob");
+        bob.place.faults().set_unreachable(true);
+        assert!(bob.run(|sync| async move { sync.push().await }).is_err());
+        bob.write("later", &noise(5, 30_000));
+        ada.remove("deleted");
+        ada.write("replaced", b"by ada");
+        ada.push();
+        assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+        world.pass(90 * DAY_MS);
+        ada.write("more", &noise(10, 60_000));
+        ada.push();
+        assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended, "nobody waits for ninety days");
+        bob.volume().flush(true).unwrap();
+        bob.restart();
+        bob.place.faults().set_unreachable(false);
+        bob.look();
+        bob.push();
+        let mut incomplete = bob.run(|sync| async move { Ok(sync.status().incomplete) }).unwrap();
+        incomplete.sort();
+        assert_eq!(incomplete, ["deleted", "replaced"], "it is said");
+        bob.pull();
+        ada.pull();
+        let seen = bob.files();
+        let mut patched = vec![0; size];
+        patched[10..16].copy_from_slice(b"by bob");
+        assert!(seen["deleted"] == patched);
+        assert_eq!(seen["whole"], b"of bob");
+        assert!(seen["later"] == noise(5, 30_000));
+        let appended: Vec<u8> = vec![0; size].into_iter().chain(*b"appended by bob").collect();
+        let of_replaced: BTreeSet<&Vec<u8>> =
+            seen.iter().filter(|(name, _)| name.starts_with("replaced")).map(|(_, bytes)| bytes).collect();
+        assert!(of_replaced == BTreeSet::from([&b"by ada".to_vec(), &appended]));
+        ada.empty_cache();
+        for other in [&ada, &world.join()] {
+            let files = other.files();
+            assert_eq!(files.keys().collect::<Vec<_>>(), seen.keys().collect::<Vec<_>>());
+            assert!(files == seen);
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_where_nothing_was_collected_is_waited_for() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 100_000));
+    ada.push();
+    bob.pull();
+    bob.empty_cache();
+    bob.patch("f", 10, b"by bob");
+    let objects = world.remote.snapshot();
+    let packs: Vec<(String, bytes::Bytes)> =
+        objects.into_iter().filter(|(name, _)| name.starts_with("packs/")).collect();
+    for (name, _) in &packs {
+        block_on(world.remote.delete(name)).unwrap();
+    }
+    let error = bob.run(|sync| async move { sync.push().await }).unwrap_err();
+    assert!(matches!(error, SyncError::Repo(RepoError::BlobGone { .. })), "{error}");
+    for (name, bytes) in packs {
+        block_on(world.remote.publish(&name, bytes)).unwrap();
+    }
+    bob.push();
+    let mut expected = noise(1, 100_000);
+    expected[10..16].copy_from_slice(b"by bob");
+    ada.pull();
+    assert!(ada.files()["f"] == expected);
 }
 
 #[test]

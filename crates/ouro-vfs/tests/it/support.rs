@@ -16,7 +16,7 @@ use ouro_vfs::{
     VolumeNo,
 };
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tempfile::TempDir;
@@ -203,7 +203,7 @@ impl World {
             let Some(content) = file.content.as_mut().and_then(|c| c.value.as_mut()) else { continue };
             if let Content::Pending { size, .. } = content {
                 let mut bytes = vec![0; *size as usize];
-                self.volume.read_layer(file.id, content, 0, &mut bytes).unwrap();
+                self.volume.read_layer(file.id, content, 0, &mut bytes, &BTreeSet::new()).unwrap();
                 *content = self.stored(&bytes, 64 * 1024);
             }
         }

@@ -5,6 +5,7 @@ use ouro_core::delta::{AddedPlacement, FileDelta, Register};
 use ouro_core::id::{DeviceNo, FileId, Version};
 use ouro_core::state::{Kind, Place};
 use ouro_vfs::{NodeNo, RenameHow};
+use std::collections::BTreeSet;
 
 fn place(parent: FileId, text: &str) -> Place {
     Place { parent, name: name(text) }
@@ -73,7 +74,7 @@ fn bytes_written_to_a_file_that_is_out_of_sight_are_sealed() {
     let content = delta.content.as_ref().and_then(|c| c.value.clone()).unwrap();
     assert_eq!(content.size(), 20);
     let mut bytes = vec![0; 20];
-    world.volume.read_layer(file, &content, 0, &mut bytes).unwrap();
+    world.volume.read_layer(file, &content, 0, &mut bytes, &BTreeSet::new()).unwrap();
     assert_eq!(bytes, b"0123456789abcdefghij");
     assert_eq!(world.volume.audit().unwrap().wrong, []);
 }
