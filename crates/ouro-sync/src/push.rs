@@ -29,10 +29,15 @@ impl Sync {
     /// # Errors
     /// Anything the remote or the disk says. That another machine writes as this device is none: this one goes on as another device.
     pub async fn push(self: &Arc<Self>) -> Result<bool, SyncError> {
-        if self.looked.lock().is_some() {
+        let looked = self.looked.lock().is_some();
+        if looked {
             self.look_if_due(LOOK_BEFORE_PUT_MS).await?;
         }
         let _turn = self.turn.lock().await;
+        if !looked && self.volume.sealed().is_some() {
+            // Its name may have been another's and be free again, since a collection took that record.
+            self.check_identity().await?;
+        }
         self.finish_outright().await?;
         let Some(sealed) = self.with_all(|sync| sync.volume.seal()).await? else { return Ok(false) };
         self.tell(|status| status.pushing = true);

@@ -54,6 +54,7 @@ impl Sync {
         };
         if let Some(newest) = newest {
             self.repo.know_collection(newest.clone());
+            self.outlive_collected(&newest).await?;
             taken += self.pull().await?;
             if self.catch_up(&newest).await? {
                 taken += self.pull().await?;
@@ -68,6 +69,17 @@ impl Sync {
     /// Looks, if the last time is longer ago than this.
     pub(crate) async fn look_if_due(self: &Arc<Self>, after_ms: u64) -> Result<(), SyncError> {
         if self.look_due(after_ms) { Box::pin(self.look()).await.map(drop) } else { Ok(()) }
+    }
+
+    /// A collection covers more of this device's log than it knows: a copy of it wrote there, and the records by which that would be noticed are
+    /// gone. Under their names this device would publish what nobody ever reads.
+    async fn outlive_collected(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
+        let covered = newest.covered(self.volume.device()).map_or(Seq(0), |covered| covered.seq);
+        if covered <= self.volume.own_seq() {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        self.check_identity().await
     }
 
     /// The silence of a log below a collection's checkpoint is no news: its records may be gone. Who is there begins anew on the checkpoint.

@@ -11,7 +11,7 @@ const RESTS_MAX: u32 = 20;
 /// Rounds after which everything that nothing needs must have gone.
 const COLLECTIONS_MAX: usize = 12;
 /// What is kept in the end, and most times before.
-const LITTLE: Retention = Retention { all_ms: 0, hourly_ms: 0, daily_ms: 0, weekly_ms: 0 };
+pub(crate) const LITTLE: Retention = Retention { all_ms: 0, hourly_ms: 0, daily_ms: 0, weekly_ms: 0 };
 
 impl History {
     /// Nothing happens for hours or days: lists show everything by then, and what was lost on the way does not come any more.
@@ -64,7 +64,7 @@ impl History {
         self.hear();
     }
 
-    fn let_days_pass(&self, hours: u64) {
+    pub(crate) fn let_days_pass(&self, hours: u64) {
         self.devices.iter().for_each(|device| device.store.settle());
         self.world.pass(hours * HOUR_MS);
         self.date();

@@ -1,5 +1,6 @@
 //! Devices that are copied, restored, removed, numbered alike, behind or ahead of their time.
 
+use crate::collecting::LITTLE;
 use crate::device::{End, Work};
 use crate::history::{History, Seen};
 use crate::tree::{self, Spot};
@@ -144,6 +145,41 @@ fn a_commit_that_was_fixed_and_lost_its_place_to_a_copy_goes_on_with_what_was_wr
         assert_eq!(paths(&seen), ["/d", "/d/g", "/f", "/new", "/newer", "/of ada"]);
         assert_eq!((text(&seen, "/f"), text(&seen, "/new")), (&b"sealed too"[..], &b"and on top"[..]));
         assert_eq!(text(&seen, "/newer"), b"pending");
+    }
+}
+
+/// Simulator seed 687: the commit went under a name that was free again, below the checkpoint from which everybody reads on.
+#[test]
+fn a_copy_that_comes_back_after_the_records_in_its_place_were_collected_loses_nothing() {
+    for restarts in [false, true] {
+        let (mut history, twin) = with_a_copy();
+        create(&history.volume(twin), "", "of the twin", b"sealed");
+        history.device(twin).store.set_unreachable(true);
+        assert!(history.try_to(twin, Work::Push).is_err());
+        create(&history.volume(twin), "", "later", b"pending");
+        for n in 0..3 {
+            create(&history.volume(ADA), "", &format!("of ada {n}"), b"ada");
+            history.finish(ADA, Work::Push);
+        }
+        history.finish(ADA, Work::Checkpoint);
+        *history.device(ADA).process().retention.lock() = LITTLE;
+        let mut ended = 0;
+        while ended == 0 {
+            history.let_days_pass(50);
+            ended = history.finish(ADA, Work::Collect);
+            history.finish(BOB, Work::Look);
+        }
+        history.device(twin).store.set_unreachable(false);
+        if restarts {
+            history.volume(twin).flush(true).unwrap();
+            history.restart(twin, End::PowerCutLosingAll);
+        }
+        history.finish(twin, Work::Push);
+        assert_ne!(id_of(&history, twin), id_of(&history, ADA));
+        history.finish(twin, Work::Look);
+        history.finish(twin, Work::Push);
+        let seen = history.exchange();
+        assert_eq!(paths(&seen), ["/d", "/d/g", "/f", "/later", "/of ada 0", "/of ada 1", "/of ada 2", "/of the twin"]);
     }
 }
 
