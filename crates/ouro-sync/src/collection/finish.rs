@@ -47,6 +47,8 @@ impl Sync {
             return Err(SyncError::CollectionBusy);
         }
         let underway = newest.filter(|newest| newest.ends.is_none());
+        // What the end of the last one left, if it was interrupted or there was much.
+        let purged = if options.dry_run { 0 } else { self.purge_settled().await? };
         let (collection, mut report) = match underway {
             Some(underway) => (underway.clone(), self.size_up(underway).await?),
             None => {
@@ -54,7 +56,7 @@ impl Sync {
                 let number = listed.next(self.volume.device());
                 match self.begin_collection(last, number, options).await? {
                     (Some(begun), report) => (begun, report),
-                    (None, report) => return Ok(report),
+                    (None, report) => return Ok(Report { purged, ..report }),
                 }
             }
         };
@@ -63,6 +65,10 @@ impl Sync {
         }
         self.look().await?;
         report.stage = self.finish_collection(collection, options).await?;
+        report.purged = purged;
+        if report.stage == Stage::Ended {
+            report.purged += self.purge_settled().await?;
+        }
         Ok(report)
     }
 
@@ -94,6 +100,7 @@ impl Sync {
             kept: collection.kept.len() as u64,
             thinned: 0,
             gone: (packs.len() + records.len()) as u64,
+            purged: 0,
         })
     }
 
