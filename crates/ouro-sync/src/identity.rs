@@ -307,11 +307,13 @@ impl Sync {
         Ok(())
     }
 
-    /// Removes a device: what is known of its log counts, what comes after does not. It goes on under another identity when it comes back.
+    /// Removes a device: what it has published counts, what comes after does not. It goes on under another identity when it comes back.
     ///
     /// # Errors
-    /// What the remote says.
-    pub async fn remove(&self, device: DeviceId) -> Result<Removal, SyncError> {
+    /// What the remote says; then it is not removed.
+    pub async fn remove(self: &Arc<Self>, device: DeviceId) -> Result<Removal, SyncError> {
+        // What is not known here yet would be out of sight until it comes back, which it may never do.
+        self.pull().await?;
         let _turn = self.turn.lock().await;
         self.say_removed(device).await
     }

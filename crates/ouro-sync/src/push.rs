@@ -34,8 +34,9 @@ impl Sync {
             self.look_if_due(LOOK_BEFORE_PUT_MS).await?;
         }
         let _turn = self.turn.lock().await;
-        if !looked && self.volume.sealed().is_some() {
-            // Its name may have been another's and be free again, since a collection took that record.
+        let waiting = self.volume.counts();
+        if !looked && self.line().is_main() && waiting.pending + waiting.sealed > 0 {
+            // The next name of its log may have been a copy's and be free again, since a collection took that record.
             self.check_identity().await?;
         }
         self.finish_outright().await?;

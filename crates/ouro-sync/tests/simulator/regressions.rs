@@ -321,6 +321,7 @@ fn a_copy_of_what_is_on_its_way_is_read_and_can_be_touched() {
                 let mut history = with_a_file(b"text");
                 let mine = vec![b'm'; size];
                 write(&history.volume(ADA), "/f", &mine);
+                history.finish(ADA, Work::Look);
                 history.device(ADA).store.set_unreachable(true);
                 assert!(history.try_to(ADA, Work::Push).is_err());
                 history.device(ADA).store.set_unreachable(false);
