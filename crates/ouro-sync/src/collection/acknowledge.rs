@@ -181,15 +181,20 @@ impl Sync {
         Ok(())
     }
 
-    /// The trees of earlier checkpoints go: this device stands on one that stays.
+    /// The trees of earlier checkpoints go: this device stands on one that stays. So does that of a collection which was begun at the same time
+    /// and lost, also where it covers more: no record announced it, so whoever marked did not know that anybody stands on it.
     async fn stand_above(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
         let covers = cut_of(&newest.checkpoint);
         let stands = self.volume.standing().map_or_else(Cut::new, |standing| standing.covers);
-        if !holds(&covers, &stands) {
-            return Ok(());
-        }
+        let lost = self.volume.collected().filter(|known| !known.ended && known.checkpoint.covers != covers);
+        let on_lost = lost.is_some_and(|lost| lost.checkpoint.covers == stands);
+        let is_above = holds(&covers, &stands);
         let checkpoint = Announced { root: newest.checkpoint.root, covers, digest: Digest(newest.digest) };
-        self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await
+        match (is_above, on_lost) {
+            (true, _) => self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await,
+            (false, true) => self.with_all(move |sync| sync.volume.rejoin(&checkpoint)).await,
+            (false, false) => Ok(()),
+        }
     }
 
     /// Nodes kept here that name something condemned which nobody moved were of trees that went. If such a node comes to live again, the

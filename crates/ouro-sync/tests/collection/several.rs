@@ -286,6 +286,45 @@ fn of_two_collections_begun_at_once_one_stands_and_nothing_is_lost() {
     assert_eq!(ada.files(), world.join().files());
 }
 
+/// The one that lost had the later cut, and its device stood on its checkpoint, which the other one did not know (simulator seed 105345).
+#[test]
+fn who_stands_on_the_checkpoint_of_a_collection_that_lost_steps_down_from_it() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("early", &noise(1, 50_000));
+    ada.push();
+    world.pass(3 * HOUR_MS);
+    for n in 0..5 {
+        ada.write(&format!("late {n}"), &noise(10 + n, 5_000));
+        ada.push();
+    }
+    bob.pull();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    // Bob's list does not show it, as a stale one would not.
+    let of_ada: Vec<_> = world.remote.snapshot().into_iter().filter(|(name, _)| name.starts_with("gc/")).collect();
+    for (name, _) in &of_ada {
+        block_on(world.remote.delete(name)).unwrap();
+    }
+    let kept = Retention { all_ms: HOUR_MS, ..NOTHING_KEPT };
+    assert!(matches!(bob.collect(kept).stage, Stage::Waiting(_)));
+    for (name, bytes) in of_ada {
+        block_on(world.remote.overwrite(&name, bytes)).unwrap();
+    }
+    ada.look();
+    assert_eq!(bob.collect(kept).stage, Stage::Ended);
+    for device in [&ada, &bob] {
+        device.look();
+        device.empty_cache();
+        assert_eq!(device.files().len(), 6);
+    }
+    ada.write("more", b"more");
+    ada.push();
+    ada.checkpoint();
+    bob.pull();
+    assert!(bob.files() == ada.files());
+    assert!(world.join().files() == ada.files());
+}
+
 #[test]
 fn a_snapshot_that_is_read_while_a_collection_runs_is_read_to_its_end_or_said_to_be_thinned() {
     let mut world = World::new();
