@@ -134,7 +134,10 @@ impl Sync {
         newest: &Collection,
         before: Option<&Collection>,
     ) -> Result<(), SyncError> {
-        let before = before.filter(|_| newest.ends.is_none()).map(|before| collected_of(before).checkpoint);
+        // A stale list may lack the one that this device knows to have ended, and show one before it that is gone.
+        let known = self.volume.collected().filter(|known| known.ended).map_or(0, |known| known.number);
+        let before = before.filter(|before| newest.ends.is_none() && before.number.0 > known);
+        let before = before.map(|before| collected_of(before).checkpoint);
         let collected = Collected { before: before.unwrap_or_default(), ..collected_of(newest) };
         self.blocking(move |sync| sync.volume.note_collection(collected)).await??;
         self.hint_acknowledged().await

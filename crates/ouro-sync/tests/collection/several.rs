@@ -7,7 +7,7 @@ use ouro_core::retention::Retention;
 use ouro_remote::Store;
 use ouro_repo::RepoError;
 use ouro_sync::{CollectOptions, GRACE_MS, Stage, SyncError};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn immediate() -> CollectOptions {
     CollectOptions { retention: NOTHING_KEPT, grace_ms: 0, dry_run: false }
@@ -323,6 +323,45 @@ fn who_stands_on_the_checkpoint_of_a_collection_that_lost_steps_down_from_it() {
     bob.pull();
     assert!(bob.files() == ada.files());
     assert!(world.join().files() == ada.files());
+}
+
+/// Simulator seed 106214: it kept a checkpoint whose nodes were gone, and its next collection failed for good.
+#[test]
+fn a_stale_list_does_not_take_a_device_back_to_a_collection_that_is_gone() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let ended = |n: u64| {
+        ada.write("f", &noise(n, 50_000));
+        ada.push();
+        ada.checkpoint();
+        bob.look();
+        while ada.collect(NOTHING_KEPT).stage != Stage::Ended {
+            bob.look();
+        }
+        bob.look();
+    };
+    let listed = || -> BTreeMap<String, bytes::Bytes> {
+        world.remote.snapshot().into_iter().filter(|(name, _)| name.starts_with("gc/")).collect()
+    };
+    ended(1);
+    let first = listed();
+    ended(2);
+    let second = listed();
+    let known = bob.volume().collected().unwrap();
+    assert!(known.ended && second.keys().all(|name| !first.contains_key(name)));
+    ada.write("f", &noise(3, 50_000));
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    for name in second.keys() {
+        block_on(world.remote.delete(name)).unwrap();
+    }
+    for (name, bytes) in first {
+        block_on(world.remote.overwrite(&name, bytes)).unwrap();
+    }
+    bob.look();
+    let noted = bob.volume().collected().unwrap();
+    assert!(noted.number > known.number);
+    assert_eq!(noted.before.covers, known.checkpoint.covers);
 }
 
 #[test]
