@@ -345,11 +345,25 @@ impl Repository {
     ///
     /// What the storage says; [`RepoError::Corrupt`].
     pub async fn collections(&self) -> Result<BTreeMap<CollectionNo, Collection>, RepoError> {
+        let found = self.listed_collections().await?.into_iter();
+        Ok(found.filter_map(|(number, collection)| Some((number, collection?))).collect())
+    }
+
+    /// The numbers under which a list shows something that is no collection: a publication was cut off there. No other takes that name any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::collections`].
+    pub async fn torn_collections(&self) -> Result<Vec<CollectionNo>, RepoError> {
+        let found = self.listed_collections().await?.into_iter();
+        Ok(found.filter(|(_, collection)| collection.is_none()).map(|(number, _)| number).collect())
+    }
+
+    async fn listed_collections(&self) -> Result<Vec<(CollectionNo, Option<Collection>)>, RepoError> {
         let names = self.store().list(COLLECTIONS_PREFIX).await?;
         let numbers: Vec<CollectionNo> = names.iter().filter_map(|o| object::collection_of(&o.name)).collect();
-        let found: Vec<Option<Collection>> =
-            stream::iter(numbers).map(|number| self.collection(number)).buffered(READS_AT_ONCE).try_collect().await?;
-        Ok(found.into_iter().flatten().map(|collection| (collection.number, collection)).collect())
+        let read = |number| async move { Ok((number, self.collection(number).await?)) };
+        stream::iter(numbers).map(read).buffered(READS_AT_ONCE).try_collect().await
     }
 
     /// One collection; `None` if it is not there, or torn.

@@ -51,7 +51,7 @@ impl Sync {
             Some(underway) => (underway.clone(), self.size_up(underway).await?),
             None => {
                 let last = newest.cloned().map(Arc::new);
-                let number = listed.next(self.volume.device());
+                let number = self.number_after(listed).await?;
                 match self.begin_collection(last, number, options).await? {
                     (Some(begun), report) => (begun, report),
                     (None, report) => return Ok(report),
@@ -132,12 +132,23 @@ impl Sync {
         Ok(Stage::Ended)
     }
 
+    /// The number of what this device publishes after a collection: behind those of its own whose publication was cut off.
+    async fn number_after(&self, number: CollectionNo) -> Result<CollectionNo, SyncError> {
+        let device = self.volume.device();
+        let torn = self.repo.torn_collections().await?;
+        let mut next = number.next(device);
+        while torn.contains(&next) {
+            next = next.next(device);
+        }
+        Ok(next)
+    }
+
     async fn confirm_collection(
         self: &Arc<Self>,
         collection: Collection,
         options: &CollectOptions,
     ) -> Result<Stage, SyncError> {
-        let number = collection.number.next(self.volume.device());
+        let number = self.number_after(collection.number).await?;
         let again = Collection { number, confirmed: true, ..collection };
         self.say_collection(&again).await?;
         self.look().await?;
@@ -221,7 +232,7 @@ impl Sync {
         let spared: BTreeSet<(DeviceNo, Seq)> = spared.collect();
         let all_expired: BTreeSet<DeviceNo> = collection.expired.iter().copied().chain(expired).collect();
         Ok(Collection {
-            number: collection.number.next(self.volume.device()),
+            number: self.number_after(collection.number).await?,
             ends: Some(collection.number),
             kept,
             condemned: collection.condemned.iter().copied().filter(|gone| !released(gone)).collect(),

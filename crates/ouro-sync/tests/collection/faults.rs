@@ -1,7 +1,9 @@
 //! What fails: the storage in the middle, the process after any effect, objects that are not what they should be.
 
 use crate::device::{HOUR_MS, NOTHING_KEPT, World, noise};
+use futures::executor::block_on;
 use ouro_core::retention::Retention;
+use ouro_remote::Store;
 use ouro_sync::{CollectOptions, Stage};
 use std::sync::atomic::Ordering;
 
@@ -104,6 +106,28 @@ fn a_collection_that_is_garbage_stops_collecting_and_nothing_else() {
     assert_eq!(ada.files()["f"], b"work goes on");
     futures::executor::block_on(ouro_remote::Store::delete(world.remote.as_ref(), "gc/0000000100000009")).unwrap();
     assert!(matches!(ada.try_collect(options).unwrap().stage, Stage::Waiting(_)));
+}
+
+/// Simulator seed 110248.
+#[test]
+fn a_collection_whose_publication_was_cut_off_is_made_under_another_name() {
+    let mut world = World::new();
+    let ada = world.join();
+    let collect = |n: u64| {
+        ada.write("f", &noise(n, 50_000));
+        ada.push();
+        ada.collect(NOTHING_KEPT).stage
+    };
+    assert_eq!(collect(0), Stage::Ended);
+    let (whole, bytes) = world.remote.snapshot().into_iter().find(|(name, _)| name.starts_with("gc/")).unwrap();
+    let last = u64::from_str_radix(&whole["gc/".len()..], 16).unwrap();
+    // That of the next collection, and that of the end of the one made instead.
+    for later in [1, 3] {
+        let name = format!("gc/{:016x}", last + (later << 32));
+        block_on(world.remote.overwrite(&name, bytes.slice(..bytes.len() / 2))).unwrap();
+    }
+    assert_eq!((collect(1), collect(2)), (Stage::Ended, Stage::Ended));
+    assert_eq!(world.join().files(), ada.files());
 }
 
 #[test]
