@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
@@ -100,9 +100,9 @@ pub(crate) fn serve(places: &Places, detached: bool) -> Result<Response> {
         ready::tell_parent(&report)?;
     }
     match started {
-        Ok((runtime, server, host)) => {
+        Ok((runtime, server, signals, host)) => {
             ready::tell_systemd();
-            Ok(run(runtime, server, &host))
+            Ok(run(runtime, server, signals, &host))
         }
         Err(failure) => Ok(Response::Failed(failure)),
     }
@@ -114,7 +114,7 @@ pub(crate) fn serve(places: &Places, detached: bool) -> Result<Response> {
 ///
 /// Never; what fails is an answer.
 pub(crate) fn mount_here(places: &Places, request: Request) -> Result<Response> {
-    let (runtime, server, host) = match start(places, Lingers::WhileMounted) {
+    let (runtime, server, signals, host) = match start(places, Lingers::WhileMounted) {
         Ok(started) => started,
         Err(failure) => return Ok(Response::Failed(failure)),
     };
@@ -124,7 +124,7 @@ pub(crate) fn mount_here(places: &Places, request: Request) -> Result<Response> 
         Response::Mounted { mountpoint } => {
             tracing::info!(mountpoint = %mountpoint.display(), "mounted");
             ready::tell_systemd();
-            Ok(run(runtime, server, &host))
+            Ok(run(runtime, server, signals, &host))
         }
         _ => Ok(end(&host.engine, response)),
     }
@@ -147,10 +147,17 @@ fn keep_turn(turn: Turn) -> Arc<Turn> {
     turn
 }
 
+/// An engine with its door and what ends it.
+type Started = (Runtime, Server, Signals, Arc<Host>);
+
 /// Makes socket and engine.
-fn start(places: &Places, lingers: Lingers) -> Result<(Runtime, Server, Arc<Host>), Failure> {
+fn start(places: &Places, lingers: Lingers) -> Result<Started, Failure> {
     let failed = |error: anyhow::Error| Failure { kind: FailureKind::NeedsUser, message: format!("{error:#}") };
     let runtime = new_runtime().map_err(failed)?;
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::catch().map_err(failed)?
+    };
     let turn = match runtime.block_on(take_turn(places)).map_err(failed)? {
         Whose::Ours(turn) => turn,
         Whose::Theirs(_) => {
@@ -177,36 +184,28 @@ fn start(places: &Places, lingers: Lingers) -> Result<(Runtime, Server, Arc<Host
         idle: Notify::new(),
         over: watch::Sender::new(false),
     };
-    Ok((runtime, server, Arc::new(host)))
+    Ok((runtime, server, signals, Arc::new(host)))
 }
 
 /// Serves until the end, then takes everything down in good order.
-fn run(runtime: Runtime, server: Server, host: &Arc<Host>) -> Response {
+fn run(runtime: Runtime, server: Server, mut signals: Signals, host: &Arc<Host>) -> Response {
     let end_of_service = async {
         tokio::select! {
             biased;
-            caught = end_by_signal() => caught,
-            () = host.stop.notified() => Ok(()),
-            () = host.until_idle() => Ok(()),
+            () = signals.next() => {}
+            () = host.stop.notified() => {}
+            () = host.until_idle() => {}
         }
     };
     let end_of_service = async {
-        let caught = end_of_service.await;
+        end_of_service.await;
         host.work.lock().ending = true;
         host.over.send_replace(true);
-        caught
     };
-    let caught = runtime.block_on(server.serve(Arc::clone(host) as Arc<dyn Answers>, end_of_service));
-    let response = match caught {
-        Ok(()) => Response::Done,
-        Err(error) => {
-            let message = format!("signals cannot be caught: {error}");
-            Response::Failed(Failure { kind: FailureKind::Bug, message })
-        }
-    };
+    runtime.block_on(server.serve(Arc::clone(host) as Arc<dyn Answers>, end_of_service));
     // What was asked for through the socket may still be at work in a thread; the engine's end makes it harmless.
     runtime.block_on(host.mounts.end_all());
-    let response = end(&host.engine, response);
+    let response = end(&host.engine, Response::Done);
     runtime.shutdown_background();
     response
 }
@@ -219,17 +218,32 @@ fn end(engine: &Engine, response: Response) -> Response {
     }
 }
 
-async fn end_by_signal() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        _ = hangup.recv() => {}
+/// The signals that end the engine, caught from before anything is mounted: one that comes early is not lost.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Must be called inside a runtime.
+    fn catch() -> Result<Signals> {
+        let catch = |kind| signal(kind).context("signals cannot be caught");
+        Ok(Signals {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+            hangup: catch(SignalKind::hangup())?,
+        })
     }
-    tracing::info!("ending on a signal");
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+        tracing::info!("ending on a signal");
+    }
 }
 
 /// What keeps a host from ending.
