@@ -10,7 +10,7 @@ use ouro_core::digest::Digest;
 use ouro_core::id::{BlobId, DeviceNo, NodeId, PackId, Seq};
 use ouro_core::retention::Moment;
 use ouro_core::when::snapshot_name;
-use ouro_local::volume::Cut;
+use ouro_local::volume::{Collected, Cut};
 use ouro_remote::RemoteError;
 use ouro_repo::{
     Collection, CollectionNo, Covered, Gone, KeptState, MovedTable, Places, RepoError, StoredCopy, TABLE_PLACES_MAX,
@@ -196,17 +196,23 @@ impl Sync {
         Ok(Plan { cut, kept, fresh, thinned })
     }
 
-    /// Commits beyond a checkpoint that do not hold all of it: their states cannot be built from it.
+    /// Commits beyond a checkpoint that do not hold all of it: their states cannot be built from it. Without those whose states cannot be built
+    /// at all any more, since they were made without knowing what a collection took before.
     pub(super) async fn stragglers(
         self: &Arc<Self>,
         checkpoint: &Cut,
         heads: &Cut,
     ) -> Result<Vec<(Candidate, Cut)>, SyncError> {
+        let known = self.volume.collected();
+        let can_be_built = |state: &Cut| {
+            let before = |known: &Collected| !known.ended && holds(state, &known.before.covers);
+            known.as_ref().is_none_or(|known| holds(state, &known.checkpoint.covers) || before(known))
+        };
         let mut found = Vec::new();
         for commit in self.commits_between(checkpoint, heads).await? {
             let (device, seq) = (commit.device, commit.seq);
             let state = self.with_all(move |sync| sync.volume.cut_of(device, seq)).await?;
-            if !holds(&state, checkpoint) {
+            if !holds(&state, checkpoint) && can_be_built(&state) {
                 found.push((commit, state));
             }
         }
