@@ -62,8 +62,18 @@ impl Sync {
             return Ok(report);
         }
         self.look().await?;
-        report.stage = self.finish_collection(collection, options).await?;
+        let number = collection.number;
+        report.stage = match self.finish_collection(collection, options).await {
+            // Another device was faster: what this one was reading went with that.
+            Err(SyncError::Repo(error)) if error.is_corrupt() && self.is_ended(number).await? => Stage::Ended,
+            outcome => outcome?,
+        };
         Ok(report)
+    }
+
+    /// Whether a list shows the end of a collection.
+    async fn is_ended(&self, number: CollectionNo) -> Result<bool, SyncError> {
+        Ok(self.repo.collections().await?.into_values().any(|later| later.ends == Some(number)))
     }
 
     /// Logs of branches are not read by who follows the main line, so what they refer to would be taken for dead.
