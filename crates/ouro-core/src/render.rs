@@ -11,6 +11,7 @@ mod seen;
 mod survey;
 
 pub use crate::sibling::copy_id;
+pub use derived::COPY_MARK;
 pub use seen::{Seen, What};
 pub use survey::{Suspects, copied_from, suspects};
 

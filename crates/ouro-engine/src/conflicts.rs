@@ -9,7 +9,7 @@ use ouro_core::content::Content;
 use ouro_core::edit::{EditError, Keep};
 use ouro_core::id::{DeviceNo, FileId, Version};
 use ouro_core::name::Name;
-use ouro_core::render::{self, Contest, Seen, copied_from};
+use ouro_core::render::{self, COPY_MARK, Contest, Seen, copied_from};
 use ouro_core::state::{Attributes, Kind, Place};
 use ouro_core::time::rfc3339;
 use ouro_local::volume::{Snapshot, VolumeError};
@@ -17,8 +17,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Stands in the name of a conflict copy, before the device.
-const MARK: &str = " (conflict from ";
 /// Names tried for a copy that is kept as a file.
 const RENAMES_MAX: usize = 100;
 
@@ -153,7 +151,7 @@ impl Engine {
         let ends = (1..=bytes.len()).filter(|end| *end == bytes.len() || bytes[*end] == b'.');
         let mut found = Vec::new();
         for end in ends {
-            let prefix = [&bytes[..end], MARK.as_bytes()].concat();
+            let prefix = [&bytes[..end], COPY_MARK.as_bytes()].concat();
             let mut after = Name::new(&prefix).ok();
             while let Some(from) = after {
                 let page = self.ask(open, |_| Ok(render::list(now, now, directory, Some(&from), AT_ONCE)?))?;
@@ -334,10 +332,10 @@ impl Engine {
 fn plain_name(copy: &Name, number: usize) -> Option<Name> {
     const KEPT: &str = " (from ";
     let shown = std::str::from_utf8(copy.as_bytes()).ok()?;
-    let at = shown.rfind(MARK)?;
+    let at = shown.rfind(COPY_MARK)?;
     let close = at + shown[at..].find(')')? + 1;
     let number = if number == 1 { String::new() } else { format!(" {number}") };
-    let name = [&shown[..at], KEPT, &shown[at + MARK.len()..close], &number, &shown[close..]].concat();
+    let name = [&shown[..at], KEPT, &shown[at + COPY_MARK.len()..close], &number, &shown[close..]].concat();
     Name::new(name.as_bytes()).ok()
 }
 

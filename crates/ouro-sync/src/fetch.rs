@@ -87,13 +87,13 @@ impl Sync {
         }
         if !wanted.is_empty() {
             self.meet_owners(&wanted).await?;
-            let brought = self.bring(&wanted).await;
-            wanted.retain(|blob| asked.contains(&blob.id));
-            if brought.is_err() && wanted.len() < mine.ids.len() {
+            match self.bring(&wanted).await {
                 // It may be a neighbour that is gone: what was asked for says itself what is wrong with it.
-                self.bring(&wanted).await?;
-            } else {
-                brought?;
+                Err(SyncError::Repo(error)) if error.is_corrupt() && wanted.iter().any(|b| !asked.contains(&b.id)) => {
+                    wanted.retain(|blob| asked.contains(&blob.id));
+                    self.bring(&wanted).await?;
+                }
+                brought => brought?,
             }
         }
         drop(mine);

@@ -127,8 +127,7 @@ impl Sync {
 
     /// Whether this device changed something that is not published, or did so after a commit of its log.
     async fn has_done_since(self: &Arc<Self>, seq: Seq) -> Result<bool, SyncError> {
-        let waiting = self.volume.counts();
-        if waiting.pending + waiting.sealed > 0 || self.volume.outright().is_some() {
+        if self.has_unpublished() {
             return Ok(true);
         }
         let number = self.volume.device();

@@ -34,8 +34,7 @@ impl Sync {
             self.look_if_due(LOOK_BEFORE_PUT_MS).await?;
         }
         let _turn = self.turn.lock().await;
-        let waiting = self.volume.counts();
-        if !looked && self.line().is_main() && waiting.pending + waiting.sealed > 0 {
+        if !looked && self.line().is_main() && self.has_unpublished() {
             // The next name of its log may have been a copy's and be free again, since a collection took that record.
             self.check_identity().await?;
         }
@@ -45,6 +44,12 @@ impl Sync {
         let outcome = self.push_anyhow(sealed).await;
         self.tell(|status| status.pushing = false);
         outcome.map(|_| true)
+    }
+
+    /// Whether something was changed here that is not on the remote, as far as this device knows.
+    pub(crate) fn has_unpublished(&self) -> bool {
+        let waiting = self.volume.counts();
+        waiting.pending + waiting.sealed > 0 || self.volume.outright().is_some()
     }
 
     /// Publishes a sealed generation, as another device if it turns out that a copy of this one runs. Returns the version it got at last. The

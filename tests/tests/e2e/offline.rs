@@ -1,6 +1,6 @@
 //! A remote that does not answer: what is here works, what is not fails in time, and what was written goes up later.
 
-use ouro_tests::{Device, EVER, Place, Pseudo, run, until};
+use ouro_tests::{Device, EVER, Pair, Place, Pseudo, run, until};
 use std::fs;
 use std::io;
 use std::process::Stdio;
@@ -160,28 +160,22 @@ fn lose_the_index(device: &Device) {
 
 #[test]
 fn an_index_that_was_deleted_while_changes_waited_is_brought_back_at_the_next_start() {
-    if !Device::can_mount() {
-        return;
-    }
-    let place = Place::folder();
-    let (a, b) = (Device::new("anna"), Device::new("berta"));
-    a.init(&place);
-    a.mount();
+    let Some(pair) = Pair::over(Place::folder) else { return };
+    let Pair { a, b, place } = &pair;
     fs::create_dir(a.at("folder")).expect("made");
     for number in 0..FILES_FOR_A_CHECKPOINT {
         fs::File::create(a.at(format!("folder/{number}"))).expect("made");
     }
     a.wait();
     until(EVER, "there is a checkpoint", || a.stat("/checkpoints") > 0);
-    b.join(&place);
-    b.mount();
+    pair.join();
     until(EVER, "B holds the whole index", || b.json(&["status"])["boxes"][0]["index_complete"] == true);
 
     let (there, away) = (place.data().to_owned(), place.data().with_extension("away"));
     fs::rename(&there, &away).expect("taken away");
     fs::write(b.at("folder/7"), "waits to be published").expect("written");
     b.umount();
-    lose_the_index(&b);
+    lose_the_index(b);
     let outcome = b.ourobox(&["fuse".as_ref(), b.mountpoint().as_os_str()]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert_eq!(outcome.stderr.trim_end().lines().count(), 1, "one line: {outcome:?}");

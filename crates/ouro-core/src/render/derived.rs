@@ -11,8 +11,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// What every derived name contains.
-pub(crate) const MARK: &[u8] = b" (conflict from ";
+/// What every derived name contains, before the device.
+pub const COPY_MARK: &str = " (conflict from ";
+pub(crate) const MARK: &[u8] = COPY_MARK.as_bytes();
 /// Stands for the time of what is not sealed yet.
 const UNSYNCED: &str = "unsynced";
 const EXTENSION_BYTES_MAX: usize = 16;

@@ -1,6 +1,6 @@
 //! Where in a whole state there may be conflicts.
 
-use super::derived::{MARK, Stem, contains_mark};
+use super::derived::{COPY_MARK, Stem, contains_mark};
 use crate::id::FileId;
 use crate::layout::{is_known, recovered_place};
 use crate::name::Name;
@@ -79,8 +79,7 @@ pub fn suspects(rows: &dyn Rows) -> Result<Suspects, Missing> {
 pub fn copied_from(name: &Name) -> Option<(Name, String, String)> {
     let natural = Stem::of_derived(name)?.plain()?;
     let shown = name.display();
-    let mark = core::str::from_utf8(MARK).ok()?;
-    let inside = &shown[shown.rfind(mark)? + mark.len()..];
+    let inside = &shown[shown.rfind(COPY_MARK)? + COPY_MARK.len()..];
     let inside = inside.split(')').next()?;
     let at = inside.len().checked_sub("2026-11-22 14.30".len()).filter(|at| inside.is_char_boundary(*at));
     let (device, time) = at.map_or((inside, ""), |at| inside.split_at(at));

@@ -148,9 +148,10 @@ impl Volume {
         for delta in state.sealed.iter().flat_map(|sealed| sealed.files.iter()) {
             let Some(Content::Pending { generation, .. }) = delta.source() else { continue };
             let Some(base) = state.bases.get(&(delta.id, *generation)) else { continue };
-            let list = if let Content::BlockList { list, .. } = base { Some(*list) } else { None };
-            if list.is_some_and(|list| list.id == blob) {
-                standing.push((delta.id, vec![list].into_iter().flatten().collect()));
+            if let Content::BlockList { list, .. } = base
+                && list.id == blob
+            {
+                standing.push((delta.id, vec![*list]));
                 continue;
             }
             // One whose list is not here has asked for none of its chunks.

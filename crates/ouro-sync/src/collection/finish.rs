@@ -65,7 +65,10 @@ impl Sync {
         let number = collection.number;
         report.stage = match self.finish_collection(collection, options).await {
             // Another device was faster: what this one was reading went with that.
-            Err(SyncError::Repo(error)) if error.is_corrupt() && self.is_ended(number).await? => Stage::Ended,
+            Err(SyncError::Repo(error)) if error.is_corrupt() && self.is_ended(number).await? => {
+                tracing::info!(%error, "another device ended this collection first");
+                Stage::Ended
+            }
             outcome => outcome?,
         };
         Ok(report)

@@ -314,12 +314,8 @@ impl Device {
     /// Makes or rewrites a file in the root.
     pub(crate) fn write(&self, name: &str, content: &[u8]) {
         let leaf = Name::new(name.as_bytes()).unwrap();
-        let seen = self.ask(|volume| {
-            let view = volume.view();
-            Ok(render::lookup(&view, &view, &[FileId::ROOT], &leaf)?)
-        });
         let place = Place { parent: FileId::ROOT, name: leaf.clone() };
-        let file = match seen {
+        let file = match self.find(&leaf) {
             Some(seen) => seen.id,
             None => {
                 let attributes = Attributes { mode: 0o644, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: vec![] };
@@ -335,25 +331,21 @@ impl Device {
     /// Writes into a file in the root. Nothing of it is fetched for that.
     pub(crate) fn patch(&self, name: &str, offset: u64, bytes: &[u8]) {
         let leaf = Name::new(name.as_bytes()).unwrap();
-        let seen = self.ask(|volume| {
-            let view = volume.view();
-            Ok(render::lookup(&view, &view, &[FileId::ROOT], &leaf)?)
-        });
-        let place = Place { parent: FileId::ROOT, name: leaf.clone() };
-        let file = seen.unwrap().id;
-        self.ask(|volume| volume.write(file, &place, offset, bytes));
+        let file = self.find(&leaf).unwrap().id;
+        self.ask(|volume| volume.write(file, &Place { parent: FileId::ROOT, name: leaf.clone() }, offset, bytes));
     }
 
     pub(crate) fn remove(&self, name: &str) {
         let leaf = Name::new(name.as_bytes()).unwrap();
+        let seen = self.find(&leaf).unwrap();
+        self.ask(|volume| volume.edit(|e| Ok(((), e.remove(&seen, &[FileId::ROOT])?))));
+    }
+
+    fn find(&self, leaf: &Name) -> Option<Seen> {
         self.ask(|volume| {
-            let seen = {
-                let view = volume.view();
-                render::lookup(&view, &view, &[FileId::ROOT], &leaf)?
-            };
-            let seen = seen.unwrap();
-            volume.edit(|e| Ok(((), e.remove(&seen, &[FileId::ROOT])?)))
-        });
+            let view = volume.view();
+            Ok(render::lookup(&view, &view, &[FileId::ROOT], leaf)?)
+        })
     }
 
     /// Asks the volume, bringing what is missing.

@@ -243,6 +243,28 @@ fn what_is_missing_where_nothing_was_collected_is_waited_for() {
 }
 
 #[test]
+fn a_small_read_does_not_fail_for_what_is_gone_from_the_pack_beside_it() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let name = |n: u64| format!("f{n:02}");
+    (0..40).for_each(|n| ada.write(&name(n), &noise(n, 40_000)));
+    ada.push();
+    bob.pull();
+    // From now on Bob knows what lies beside what in the pack.
+    assert_eq!(bob.files().len(), 40);
+    (1..40).for_each(|n| ada.remove(&name(n)));
+    ada.push();
+    bob.look();
+    while ada.collect(NOTHING_KEPT).stage != Stage::Ended {
+        bob.look();
+    }
+    bob.look();
+    bob.pull();
+    bob.empty_cache();
+    assert!(bob.files()[&name(0)] == noise(0, 40_000));
+}
+
+#[test]
 fn of_two_collections_begun_at_once_one_stands_and_nothing_is_lost() {
     let mut world = World::new();
     let (ada, bob) = (world.join(), world.join());
