@@ -107,6 +107,15 @@ impl SyncError {
         matches!(self, SyncError::Repo(RepoError::ClonedDevice { .. }))
     }
 
+    /// Whether something that is needed is not there, or not what it should be.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            SyncError::Repo(error) => error.is_corrupt(),
+            SyncError::NodeLost | SyncError::BlobLost => true,
+            _ => false,
+        }
+    }
+
     /// Whether something was written by a newer Ourobox, so that what it does to the state can't be told.
     pub(crate) fn is_newer(&self) -> bool {
         use ouro_core::codec::DecodeError;

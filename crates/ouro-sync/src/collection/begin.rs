@@ -121,7 +121,9 @@ impl Sync {
             return Ok((None, report));
         }
 
-        let (mut tables, condemned_tables) = self.sort_tables(last.as_deref(), &live).await?;
+        // All tables stay until the end: a commit that comes in meanwhile may have been made on what only the last checkpoint holds.
+        let mut tables = last.as_ref().map_or_else(Vec::new, |last| last.moved.clone());
+        let condemned_tables = self.tables_beside(&tables).await?;
         let moved = self.move_live(&condemned, &in_condemned, &live).await?;
         tables.extend(self.write_tables(&moved, &gone).await?);
         let kept = plan.kept.into_iter().chain(plan.fresh.iter().zip(roots).map(|((commit, cut), root)| KeptState {
@@ -352,25 +354,10 @@ impl Sync {
         Ok(tables)
     }
 
-    /// The tables that are there: those that still place something live, and those that do not.
-    async fn sort_tables(
-        self: &Arc<Self>,
-        last: Option<&Collection>,
-        live: &Live,
-    ) -> Result<(Vec<MovedTable>, Vec<PackId>), SyncError> {
-        let mut stay = Vec::new();
-        for table in last.iter().flat_map(|last| &last.moved) {
-            let places = self.repo.table(table.id).await?.ok_or(SyncError::NodeLost)?;
-            let lives =
-                |id: &[u8; 32]| live.nodes.contains_key(&NodeId(*id)) || live.copies_of(BlobId(*id)).next().is_some();
-            if places.keys().any(lives) {
-                stay.push(table.clone());
-            }
-        }
-        // Those that no collection names are of one that was never acknowledged by all.
+    /// Tables that no collection names: of one that was never acknowledged by all.
+    async fn tables_beside(&self, named: &[MovedTable]) -> Result<Vec<PackId>, SyncError> {
         let listed = self.repo.moved_tables().await?;
-        let go = listed.into_iter().filter(|id| stay.iter().all(|table: &MovedTable| table.id != *id)).collect();
-        Ok((stay, go))
+        Ok(listed.into_iter().filter(|id| named.iter().all(|table| table.id != *id)).collect())
     }
 
     /// The digest of the state after a cut, from all that lives in it.

@@ -2,14 +2,14 @@
 
 use super::acknowledge::object_of;
 use super::begin::condemned_objects;
-use super::mark::Mark;
+use super::mark::{Live, Mark};
 use super::pins::Pinner;
 use super::{CollectOptions, EXPIRY_MS, Report, Stage, cut_of, pin_of};
 use crate::{Sync, SyncError};
 use futures::{StreamExt, TryStreamExt, stream};
 use ouro_core::content::ObjectId;
-use ouro_core::id::{DeviceNo, Seq};
-use ouro_repo::{Collection, CollectionNo, Covered, Gone, Hint, KeptState};
+use ouro_core::id::{BlobId, DeviceNo, NodeId, PackId, Seq};
+use ouro_repo::{Collection, CollectionNo, Covered, Gone, Hint, KeptState, MovedTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl Sync {
         let number = collection.number;
         report.stage = match self.finish_collection(collection, options).await {
             // Another device was faster: what this one was reading went with that.
-            Err(SyncError::Repo(error)) if error.is_corrupt() && self.is_ended(number).await? => {
+            Err(error) if error.is_lost() && self.is_ended(number).await? => {
                 tracing::info!(%error, "another device ended this collection first");
                 Stage::Ended
             }
@@ -243,16 +243,35 @@ impl Sync {
             _ => None,
         });
         let spared: BTreeSet<(DeviceNo, Seq)> = spared.collect();
+        let (moved, dead_tables) = self.sort_tables(&collection.moved, &live).await?;
         let all_expired: BTreeSet<DeviceNo> = collection.expired.iter().copied().chain(expired).collect();
         Ok(Collection {
             number: self.number_after(collection.number).await?,
             ends: Some(collection.number),
             kept,
             condemned: collection.condemned.iter().copied().filter(|gone| !released(gone)).collect(),
+            condemned_tables: collection.condemned_tables.iter().copied().chain(dead_tables).collect(),
             spared: spared.into_iter().collect(),
+            moved,
             expired: all_expired.into_iter().collect(),
             ..collection.clone()
         })
+    }
+
+    /// Tables that still place something live, and those that do not.
+    async fn sort_tables(
+        &self,
+        tables: &[MovedTable],
+        live: &Live,
+    ) -> Result<(Vec<MovedTable>, Vec<PackId>), SyncError> {
+        let (mut stay, mut go) = (Vec::new(), Vec::new());
+        for table in tables {
+            let places = self.repo.table(table.id).await?.ok_or(SyncError::NodeLost)?;
+            let lives =
+                |id: &[u8; 32]| live.nodes.contains_key(&NodeId(*id)) || live.copies_of(BlobId(*id)).next().is_some();
+            if places.keys().any(lives) { stay.push(table.clone()) } else { go.push(table.id) }
+        }
+        Ok((stay, go))
     }
 
     /// Deletes what a collection that has ended condemned. What is left by an interruption is condemned by the next one.

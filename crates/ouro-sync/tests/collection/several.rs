@@ -386,6 +386,46 @@ fn a_stale_list_does_not_take_a_device_back_to_a_collection_that_is_gone() {
     assert_eq!(noted.before.covers, known.checkpoint.covers);
 }
 
+/// Simulator seed 135341: the table that said where that lies had been condemned when the collection was begun, since nothing known then needed
+/// it. The state could not be read, and every later collection failed.
+#[test]
+fn the_state_of_a_late_commit_is_kept_whole_although_others_deleted_what_is_in_it() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("deleted", &noise(1, 3_000));
+    ada.push();
+    bob.pull();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+    bob.look();
+    assert_eq!(world.names("moved/").len(), 1, "it was copied out of a record");
+    ada.remove("deleted");
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.write("late", b"by who knew nothing of that");
+    bob.push();
+    let late = bob.volume().heads()[&DeviceNo(2)].seq;
+    bob.look();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+    bob.look();
+    let eve = world.join();
+    for device in [&ada, &bob, &eve] {
+        device.empty_cache();
+        let then = device.files_at(2, late.0).unwrap();
+        assert!(then["deleted"] == noise(1, 3_000));
+        assert_eq!(device.files().into_keys().collect::<Vec<_>>(), ["late"]);
+    }
+    for _ in 0..3 {
+        for device in [&ada, &bob, &eve] {
+            device.look();
+            device.collect(NOTHING_KEPT);
+        }
+    }
+    eve.empty_cache();
+    assert_eq!(eve.files(), ada.files());
+}
+
 #[test]
 fn a_snapshot_that_is_read_while_a_collection_runs_is_read_to_its_end_or_said_to_be_thinned() {
     let mut world = World::new();

@@ -2,8 +2,10 @@
 
 use crate::device::Work;
 use crate::history::{History, Seen};
+use crate::tree;
 use ouro_core::retention::Retention;
 use ouro_sync::SyncError;
+use std::sync::Arc;
 
 const HOUR_MS: u64 = 3_600_000;
 /// Days pass so often at most: so nobody is ever silent for so long that a collection does not wait for it.
@@ -29,6 +31,12 @@ impl History {
     pub(crate) fn collect(&mut self) {
         let Some(first) = self.somebody() else { return };
         self.start(first, Work::Collect);
+        if self.manner.rivals
+            && let Some(second) = self.somebody()
+        {
+            self.step_a_little();
+            self.start(second, Work::Collect);
+        }
         self.wait_a_while();
         for _ in 0..2 * self.devices.len() {
             let Some(at) = self.somebody() else { return };
@@ -51,6 +59,15 @@ impl History {
         let able = |at: &usize| self.devices[*at].running().is_some_and(|process| process.begun);
         let able: Vec<usize> = (0..self.devices.len()).filter(able).collect();
         self.chance.one(&able).copied()
+    }
+
+    /// What is under way comes a little further.
+    fn step_a_little(&mut self) {
+        for _ in 0..[0, 0, 5, 20, 60][self.chance.below(5)] {
+            if !self.world.step() {
+                break;
+            }
+        }
     }
 
     /// What is under way may come to its end.
@@ -78,6 +95,31 @@ impl History {
         }
     }
 
+    /// Every state that a collection keeps reads back, all of it, from the remote alone.
+    fn what_is_kept_can_be_read(&mut self, at: usize) {
+        self.truth.forget();
+        let volume = self.volume(at);
+        volume.nodes().remove_if(&|_, _| true).expect("the cache is emptied");
+        volume.blobs().evict(0, &|_| false).expect("the cache is emptied");
+        let kept = volume.collected().map_or_else(Vec::new, |collected| collected.kept.clone());
+        for state in kept {
+            let snapshot = volume.snapshot(state.device, state.seq).expect("a kept state has a tree of its own");
+            let spots = loop {
+                match tree::spots_of(&*snapshot, &*snapshot) {
+                    Ok(spots) => break spots,
+                    Err(missing) => {
+                        let sync = Arc::clone(&self.devices[at].process().sync);
+                        let brought = self.bring(at, async move { sync.fetch_node(missing).await });
+                        brought.unwrap_or_else(|error| panic!("a node of a kept state cannot be fetched: {error:?}"));
+                    }
+                }
+            };
+            for content in spots.values().filter_map(|spot| spot.seen.content()) {
+                self.truth.read(&volume, content);
+            }
+        }
+    }
+
     /// Says what the next collection of a device keeps.
     pub(crate) fn choose_retention(&mut self, at: usize) {
         let some = Retention { all_ms: 30 * HOUR_MS, hourly_ms: 100 * HOUR_MS, ..LITTLE };
@@ -100,6 +142,7 @@ impl History {
             for at in 0..self.devices.len() {
                 self.finish(at, Work::Look);
             }
+            self.what_is_kept_can_be_read(0);
             let before = self.remote.snapshot().len();
             *self.devices[0].process().retention.lock() = LITTLE;
             self.finish(0, Work::Collect);

@@ -159,6 +159,22 @@ impl Truth {
         panic!("what stands at {:?} is never all here", spot.seen.name);
     }
 
+    /// Reads a content of any state from what lies on the remote.
+    pub(crate) fn read(&self, volume: &Volume, content: &Content) -> usize {
+        loop {
+            match volume.read_content(content, 0, content.size() as usize) {
+                Ok(bytes) => return bytes.len(),
+                Err(VolumeError::Need(blobs)) => {
+                    for blob in blobs {
+                        let bytes = self.fetch(volume, &blob);
+                        volume.blobs().put(blob.id, &bytes).expect("the cache takes it");
+                    }
+                }
+                Err(error) => panic!("a kept content cannot be read: {error}"),
+            }
+        }
+    }
+
     fn fetch(&self, volume: &Volume, blob: &BlobRef) -> Bytes {
         if let Some(bytes) = self.known.lock().get(&blob.id) {
             return bytes.clone();

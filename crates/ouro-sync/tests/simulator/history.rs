@@ -204,6 +204,7 @@ impl History {
                 93..97 if self.manner.faults => self.weather(at),
                 91 if self.manner.collects => self.days_pass(),
                 97..100 if self.manner.collects => self.collect(),
+                90..93 | 95..97 if self.manner.shape == Shape::Collecting => self.collect(),
                 92 if self.manner.copies => self.is_copied(at),
                 _ => self.world.pass([0, 1, 100, 5_000, 60_000][self.chance.below(5)]),
             }
@@ -264,11 +265,11 @@ impl History {
     fn audit_one(&mut self) {
         match self.manner.shape {
             Shape::Short => self.audit(),
-            Shape::Whole if self.chance.percent(25) => {
+            Shape::Whole | Shape::Collecting if self.chance.percent(25) => {
                 let at = self.chance.below(self.devices.len());
                 self.audit_at(at);
             }
-            Shape::Whole => {}
+            Shape::Whole | Shape::Collecting => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Devices that work at the same time on one bad remote, crash and come back, in a world that follows from a seed.
 //!
 //! The engine's real code runs on simulated time, chance, disk and storage. `OUROBOX_SEED` runs a single history again, of the shape
-//! `OUROBOX_SHAPE` (`Short`, or `Whole`); `make sim` runs whole ones for as long as one likes.
+//! `OUROBOX_SHAPE` (`Short`, `Whole` or `Collecting`); `make sim` runs whole ones for as long as one likes.
 
 mod branches;
 mod check;
@@ -26,14 +26,14 @@ use run::{Run, number};
 /// Histories of an ordinary test run.
 const SHORT_HISTORIES: u64 = 300;
 const WHOLE_HISTORIES: u64 = 20;
+const COLLECTING_HISTORIES: u64 = 50;
 /// How long a run of whole histories goes if nobody says.
 const SECONDS: u64 = 60;
 
 #[test]
 fn devices_that_know_the_same_see_the_same_and_nothing_acknowledged_is_lost() {
     if let Some(seed) = number("OUROBOX_SEED") {
-        let whole = std::env::var("OUROBOX_SHAPE").is_ok_and(|shape| shape == "Whole");
-        History::run(seed, if whole { Shape::Whole } else { Shape::Short });
+        History::run(seed, shape().unwrap_or(Shape::Short));
         return;
     }
     let histories = number("OUROBOX_HISTORIES").unwrap_or(SHORT_HISTORIES);
@@ -46,6 +46,12 @@ fn whole_histories_end_well() {
     Run { shape: Shape::Whole, first: 1, histories, seconds: u64::MAX, threads: 1 }.run();
 }
 
+#[test]
+fn collections_of_rivals_end_well() {
+    let histories = number("OUROBOX_HISTORIES").map_or(COLLECTING_HISTORIES, |short| short / 10);
+    Run { shape: Shape::Collecting, first: 1, histories, seconds: u64::MAX, threads: 1 }.run();
+}
+
 /// On all cores, for `OUROBOX_SECONDS` or as many as `OUROBOX_HISTORIES`, from the seed `OUROBOX_FIRST` on: `make sim`.
 #[test]
 #[ignore = "runs for as long as one likes: make sim"]
@@ -54,7 +60,13 @@ fn sim() {
     let seconds = seconds.unwrap_or(if histories.is_some() { u64::MAX } else { SECONDS });
     let histories = histories.unwrap_or(u64::MAX);
     let threads = number("OUROBOX_THREADS").map_or_else(run::cores, |threads| threads as usize);
-    Run { shape: Shape::Whole, first: number("OUROBOX_FIRST").unwrap_or(1), histories, seconds, threads }.run();
+    let shape = shape().unwrap_or(Shape::Whole);
+    Run { shape, first: number("OUROBOX_FIRST").unwrap_or(1), histories, seconds, threads }.run();
+}
+
+/// What `OUROBOX_SHAPE` says.
+fn shape() -> Option<Shape> {
+    std::env::var("OUROBOX_SHAPE").ok().map(|name| Shape::named(&name))
 }
 
 #[test]

@@ -13,6 +13,19 @@ pub(crate) enum Shape {
     Short,
     /// Three to five devices, 50 to 200 operations, in one of twenty so many on each device; everything that can go wrong.
     Whole,
+    /// Collections all the time, most of them begun by two devices at once: few devices, few operations.
+    Collecting,
+}
+
+impl Shape {
+    /// By its name.
+    pub(crate) fn named(name: &str) -> Shape {
+        match name {
+            "Whole" => Shape::Whole,
+            "Collecting" => Shape::Collecting,
+            _ => Shape::Short,
+        }
+    }
 }
 
 /// How a history goes.
@@ -33,6 +46,8 @@ pub(crate) struct Manner {
     pub(crate) relay: bool,
     /// Days pass, and what nothing needs any more is collected.
     pub(crate) collects: bool,
+    /// Two devices at once begin a collection.
+    pub(crate) rivals: bool,
     /// The storage's answers bear a date.
     pub(crate) dated: bool,
     /// Machines are copied while they work, and both go on.
@@ -56,6 +71,7 @@ impl Manner {
                 away: chance.percent(10),
                 relay: chance.percent(5),
                 collects: chance.percent(15),
+                rivals: false,
                 dated: chance.percent(30),
                 copies: chance.percent(7),
                 removes: chance.percent(7),
@@ -75,11 +91,28 @@ impl Manner {
                     away: chance.percent(30),
                     relay: chance.percent(5),
                     collects: chance.percent(25),
+                    rivals: false,
                     dated: chance.percent(30),
                     copies: chance.percent(10),
                     removes: chance.percent(10),
                 }
             }
+            Shape::Collecting => Manner {
+                shape,
+                devices: [2, 2, 3, 3, 4][chance.below(5)],
+                operations: 8 + chance.below(20),
+                faults: chance.percent(80),
+                crashes: chance.percent(60),
+                skew: chance.percent(30),
+                runs: chance.percent(20),
+                away: chance.percent(20),
+                relay: false,
+                collects: true,
+                rivals: chance.percent(70),
+                dated: chance.percent(50),
+                copies: chance.percent(10),
+                removes: false,
+            },
         };
         let (alone, together) = (manner.relay, manner.devices > 1);
         Manner {
@@ -107,6 +140,7 @@ impl Manner {
             away: false,
             relay: false,
             collects: false,
+            rivals: false,
             dated: false,
             copies: false,
             removes: false,

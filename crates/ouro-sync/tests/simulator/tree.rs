@@ -3,7 +3,7 @@
 use ouro_core::id::FileId;
 use ouro_core::name::Name;
 use ouro_core::render::{self, Seen};
-use ouro_core::row::Missing;
+use ouro_core::row::{Missing, Rows};
 use ouro_core::state::{Kind, Place};
 use ouro_local::volume::{Volume, VolumeError};
 use std::collections::BTreeMap;
@@ -32,13 +32,18 @@ pub(crate) type Spots = BTreeMap<String, Spot>;
 /// Every path with what is seen there, by listings.
 pub(crate) fn spots(volume: &Volume) -> Result<Spots, Missing> {
     let view = volume.view();
-    let root = Seen::root(&view)?;
+    spots_of(&view, &view)
+}
+
+/// The same of any state.
+pub(crate) fn spots_of(rows: &dyn Rows, devices: &dyn render::Devices) -> Result<Spots, Missing> {
+    let root = Seen::root(rows)?;
     let mut todo = vec![(String::new(), root.members().to_vec())];
     let mut spots = BTreeMap::from([(String::new(), Spot { seen: root, parent: vec![] })]);
     while let Some((path, union)) = todo.pop() {
         let mut after: Option<Name> = None;
         loop {
-            let page = render::list(&view, &view, &union, after.as_ref(), 8)?;
+            let page = render::list(rows, devices, &union, after.as_ref(), 8)?;
             for seen in page.entries {
                 let path = format!("{path}/{}", seen.name.display());
                 if !seen.members().is_empty() {
