@@ -132,10 +132,15 @@ impl Repository {
     /// What the storage says; [`RepoError::Corrupt`].
     pub async fn follow(&self, id: &[u8; 32], object: ObjectId) -> Result<Option<Locator>, RepoError> {
         let known = self.known_collection();
-        if let Some(collection) = &known
-            && let Some(at) = self.follow_in(collection, id, object).await?
-        {
-            return Ok(Some(at));
+        let found = match &known {
+            Some(collection) => self.follow_in(collection, id, object).await,
+            None => Ok(None),
+        };
+        match found {
+            Ok(None) => {}
+            // A later collection may have taken that table, too.
+            Err(ref error) if error.is_corrupt() => {}
+            found => return found,
         }
         // A collection that this device has not heard of may have moved it.
         let newest = self.collections().await?.into_values().next_back();
@@ -145,7 +150,7 @@ impl Repository {
                 self.know_collection(newest);
                 at
             }
-            None => Ok(None),
+            None => found,
         }
     }
 

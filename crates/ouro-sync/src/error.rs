@@ -111,7 +111,7 @@ impl SyncError {
     pub(crate) fn is_lost(&self) -> bool {
         match self {
             SyncError::Repo(error) => error.is_corrupt(),
-            SyncError::NodeLost | SyncError::BlobLost => true,
+            SyncError::NodeLost | SyncError::BlobLost | SyncError::Volume(VolumeError::Thinned { .. }) => true,
             _ => false,
         }
     }
