@@ -88,7 +88,7 @@ impl Sync {
         let checkpoint = pin_of(roots.next().flatten(), &plan.cut);
         let live = mark.finish();
         let covered = |device: DeviceNo| plan.cut.get(&device).map_or(Seq(0), |head| head.seq);
-        self.everything_is_there(&listed, &live)?;
+        self.everything_is_there(&listed, &live).await?;
 
         let condemned = condemned_packs(&listed, &live);
         let gone_records: Vec<_> =
@@ -253,12 +253,15 @@ impl Sync {
     }
 
     /// Everything live lies in an object that is there: else the index of this device or the remote is not what it should be, and nothing
-    /// may go because of it.
-    fn everything_is_there(&self, listed: &Listed, live: &Live) -> Result<(), SyncError> {
+    /// may go because of it. A list may be stale, or of before a checkpoint that this device wrote meanwhile: what it lacks is asked for.
+    async fn everything_is_there(&self, listed: &Listed, live: &Live) -> Result<(), SyncError> {
         for object in live.bytes.keys() {
-            let there = listed.packs.contains_key(object) || live.written.contains(object);
-            if !matches!(object, ObjectId::Record(..)) && !there {
-                return Err(SyncError::ObjectLost { name: self.repo.object_name(*object)? });
+            if matches!(object, ObjectId::Record(..)) || listed.shows(*object) || live.written.contains(object) {
+                continue;
+            }
+            let name = self.repo.object_name(*object)?;
+            if self.repo.store().get_range(&name, 0, 1).await.map_err(RepoError::from)?.is_none() {
+                return Err(SyncError::ObjectLost { name });
             }
         }
         Ok(())
