@@ -426,6 +426,37 @@ fn the_state_of_a_late_commit_is_kept_whole_although_others_deleted_what_is_in_i
     assert_eq!(eve.files(), ada.files());
 }
 
+/// Found by simulator seeds 307696 and 310209 in another timing: the table that led to the rest of the file was condemned when the collection was
+/// begun, and zeros stood for what was there all the time.
+#[test]
+fn what_is_changed_in_part_while_others_delete_and_collect_it_is_whole() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let content = noise(1, 3_000);
+    ada.write("deleted", &content);
+    ada.push();
+    bob.pull();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+    bob.look();
+    ada.remove("deleted");
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.empty_cache();
+    bob.patch("deleted", 10, b"by bob");
+    bob.look();
+    bob.push();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+    let mut expected = content;
+    expected[10..16].copy_from_slice(b"by bob");
+    for device in [&ada, &bob, &world.join()] {
+        device.pull();
+        device.empty_cache();
+        assert!(device.files() == BTreeMap::from([("deleted".to_owned(), expected.clone())]));
+    }
+}
+
 #[test]
 fn a_snapshot_that_is_read_while_a_collection_runs_is_read_to_its_end_or_said_to_be_thinned() {
     let mut world = World::new();
