@@ -4,6 +4,8 @@
 
 use crate::crypto::TAG_BYTES;
 use crate::wire::{DecodeError, Reader, invalid, read_rest, read_u32};
+use std::cell::RefCell;
+use std::io;
 
 /// Most plain bytes that one blob, node or record may have; a decoder never allocates more for one.
 pub const PLAIN_BYTES_MAX: usize = 64 << 20;
@@ -72,6 +74,21 @@ impl Compressor {
     }
 }
 
+thread_local! {
+    /// Its tables are kept: made anew for each node of an index, they cost as much as the decompression itself.
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decompress(data: &[u8], plain_len: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(zstd::bulk::Decompressor::new()?),
+        };
+        decompressor.decompress(data, plain_len)
+    })
+}
+
 /// Takes the plain bytes out of a frame; allocates what the frame declares, at most [`PLAIN_BYTES_MAX`].
 pub(crate) fn expand(frame: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let mut reader = Reader::new(frame);
@@ -85,7 +102,7 @@ pub(crate) fn expand(frame: &[u8]) -> Result<Vec<u8>, DecodeError> {
         STORED if data.len() == len => Ok(data.to_vec()),
         STORED => Err(invalid("length differs from the declared one")),
         ZSTD => {
-            let plain = zstd::bulk::decompress(data, len).map_err(|_| invalid("does not decompress"))?;
+            let plain = decompress(data, len).map_err(|_| invalid("does not decompress"))?;
             if plain.len() == len { Ok(plain) } else { Err(invalid("length differs from the declared one")) }
         }
         _ => Err(invalid("unknown compression")),
