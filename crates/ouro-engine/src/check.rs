@@ -122,7 +122,7 @@ impl Engine {
             let at = self.now_at(open, &node.id.0, at)?;
             inventory.nodes.insert(node.id, at);
             let bytes = match self.block_on(open.sync.repo().fetch_node(&Missing { node: node.id, at: Some(at) })) {
-                Ok(bytes) => bytes,
+                Ok(opened) => opened.bytes,
                 Err(error) if is_loss(&error) => {
                     inventory.bad.push(Bad { id: node.id.0, at, node: true, why: error.to_string() });
                     // What is below it is known here all the same, if the node is.

@@ -96,13 +96,13 @@ impl Repository {
 
     /// Reads everything in `placed` and gives what `open` makes of it to `each`; returns the first error at the end. `ids` are those of the
     /// caller's list: what is not where it was is looked for where collections moved it.
-    pub(crate) async fn fetch_stretches(
+    pub(crate) async fn fetch_stretches<T: Send + 'static>(
         &self,
         placed: Vec<Placed>,
         ids: &[[u8; 32]],
         gone: impl Fn(usize, String) -> RepoError + Send + Sync,
-        open: impl Fn(&Repository, usize, &[u8]) -> Result<Bytes, RepoError> + Clone + Send + Sync + 'static,
-        each: &mut (dyn FnMut(usize, Bytes) + Send),
+        open: impl Fn(&Repository, usize, &[u8]) -> Result<T, RepoError> + Clone + Send + Sync + 'static,
+        each: &mut (dyn FnMut(usize, T) + Send),
     ) -> Result<(), RepoError> {
         let mut failed = None;
         let mut placed = placed;
@@ -114,9 +114,9 @@ impl Repository {
             while let Some(opened) = requests.next().await {
                 match opened {
                     Ok(Fetched::There(items)) => {
-                        for (index, bytes) in items {
-                            match bytes {
-                                Ok(bytes) => each(index, bytes),
+                        for (index, item) in items {
+                            match item {
+                                Ok(item) => each(index, item),
                                 Err(error) => failed = failed.or(Some(error)),
                             }
                         }
@@ -144,11 +144,11 @@ impl Repository {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn fetch_stretch(
+    async fn fetch_stretch<T: Send + 'static>(
         &self,
         stretch: Stretch,
-        open: impl Fn(&Repository, usize, &[u8]) -> Result<Bytes, RepoError> + Send + 'static,
-    ) -> Result<Fetched, RepoError> {
+        open: impl Fn(&Repository, usize, &[u8]) -> Result<T, RepoError> + Send + 'static,
+    ) -> Result<Fetched<T>, RepoError> {
         let name = self.object_name(stretch.object)?;
         let (start, len) = (stretch.start, stretch.end - stretch.start);
         let Some(bytes) = self.store().get_range(&name, u64::from(start), u64::from(len)).await? else {
@@ -174,8 +174,8 @@ impl Repository {
 }
 
 /// What came of a request.
-enum Fetched {
-    There(Vec<(usize, Result<Bytes, RepoError>)>),
+enum Fetched<T> {
+    There(Vec<(usize, Result<T, RepoError>)>),
     /// The object is not there.
     Absent(Vec<Placed>),
 }

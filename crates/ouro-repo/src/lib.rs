@@ -61,7 +61,7 @@ pub use error::RepoError;
 pub use frame::{Effort, PLAIN_BYTES_MAX};
 pub use keyslot::PassphraseCost;
 pub use moved::{Places, TABLE_PLACES_MAX};
-pub use node::{NodeWriter, TOP_WINDOW_BYTES, WrittenNodes};
+pub use node::{NodeWriter, OpenNode, TOP_WINDOW_BYTES, WrittenNodes};
 pub use object::{FORMAT_VERSION, HEADER_BYTES, pack_of};
 pub use pack::{FinishedPack, PACK_BYTES, Packer};
 pub use pipeline::{Known, Open, Pipeline, PipelineOptions, Sink, SinkError, Source, Totals};

@@ -1,6 +1,7 @@
 //! Tree nodes on the remote: packed, leaves first, inner nodes and the root together at the end.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -8,7 +9,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use ouro_core::content::Locator;
 use ouro_core::id::NodeId;
 use ouro_core::row::Missing;
-use ouro_core::tree::{NewNode, NodeRef, verify};
+use ouro_core::tree::{NewNode, Node, NodeRef, verify};
 
 use crate::crypto::Sealed;
 use crate::error::RepoError;
@@ -146,6 +147,21 @@ impl NodeWriter {
     }
 }
 
+/// A node as it came from the remote, verified.
+#[derive(Clone, Debug)]
+pub struct OpenNode {
+    /// Its plain bytes.
+    pub bytes: Bytes,
+    /// What they say.
+    pub node: Arc<Node>,
+}
+
+impl AsRef<[u8]> for OpenNode {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 struct SealedNode {
     id: NodeId,
     len: u32,
@@ -185,14 +201,14 @@ impl Repository {
         writer.finish().await
     }
 
-    /// Fetches one node in one ranged request; returns its plain bytes, verified.
+    /// Fetches one node in one ranged request.
     ///
     /// # Errors
     ///
     /// [`RepoError::Unlocated`], [`RepoError::NodeGone`], [`RepoError::Corrupt`], or what the storage says.
-    pub async fn fetch_node(&self, node: &Missing) -> Result<Bytes, RepoError> {
+    pub async fn fetch_node(&self, node: &Missing) -> Result<OpenNode, RepoError> {
         let mut found = None;
-        self.fetch_nodes(std::slice::from_ref(node), &mut |_, bytes| found = Some(bytes)).await?;
+        self.fetch_nodes(std::slice::from_ref(node), &mut |_, node| found = Some(node)).await?;
         found.ok_or(RepoError::Interrupted)
     }
 
@@ -204,7 +220,7 @@ impl Repository {
     pub async fn fetch_nodes(
         &self,
         nodes: &[Missing],
-        each: &mut (dyn FnMut(NodeId, Bytes) + Send),
+        each: &mut (dyn FnMut(NodeId, OpenNode) + Send),
     ) -> Result<(), RepoError> {
         let mut failed = None;
         let mut placed = Vec::with_capacity(nodes.len());
@@ -219,7 +235,7 @@ impl Repository {
         let open_ids = ids.clone();
         let open = move |repo: &Repository, index: usize, sealed: &[u8]| repo.open_node(open_ids[index], sealed);
         let raw: Vec<[u8; 32]> = ids.iter().map(|id| id.0).collect();
-        let fetched = self.fetch_stretches(placed, &raw, gone, open, &mut |index, bytes| each(ids[index], bytes)).await;
+        let fetched = self.fetch_stretches(placed, &raw, gone, open, &mut |index, node| each(ids[index], node)).await;
         match failed {
             Some(error) => Err(error),
             None => fetched,
@@ -253,17 +269,15 @@ impl Repository {
             let Some(sealed) = window.get(from..from + at.len as usize) else {
                 continue;
             };
-            let bytes = match self.open_node(id, sealed) {
-                Ok(bytes) => bytes,
+            let OpenNode { bytes, node } = match self.open_node(id, sealed) {
+                Ok(opened) => opened,
                 Err(error) if id == root.id => return Err(error),
                 Err(_) => continue,
             };
-            if let Ok(node) = ouro_core::tree::Node::decode(&bytes) {
-                for child in node.children() {
-                    let inside = |place: &Locator| place.object == at.object && place.offset >= start;
-                    if let Some(place) = child.at.filter(|place| child.level > 0 && inside(place)) {
-                        open.push_back((child.id, place));
-                    }
+            for child in node.children() {
+                let inside = |place: &Locator| place.object == at.object && place.offset >= start;
+                if let Some(place) = child.at.filter(|place| child.level > 0 && inside(place)) {
+                    open.push_back((child.id, place));
                 }
             }
             found.push((id, bytes));
@@ -276,12 +290,12 @@ impl Repository {
     /// # Errors
     ///
     /// [`RepoError::Corrupt`] if it is anything but that node; [`RepoError::NewerFormat`].
-    pub fn open_node(&self, id: NodeId, sealed: &[u8]) -> Result<Bytes, RepoError> {
+    pub fn open_node(&self, id: NodeId, sealed: &[u8]) -> Result<OpenNode, RepoError> {
         let name = || format!("tree node {id}");
         let opened = self.keys().open(Sealed::Node, &id.0, sealed);
         let frame = opened.map_err(|_| RepoError::corrupt(name(), "the seal is broken"))?;
         let plain = frame::expand(&frame).map_err(|error| RepoError::malformed(name(), error))?;
-        verify(&plain, &self.tree_params(), id).map_err(|error| RepoError::malformed(name(), error))?;
-        Ok(plain.into())
+        let node = verify(&plain, &self.tree_params(), id).map_err(|error| RepoError::malformed(name(), error))?;
+        Ok(OpenNode { bytes: plain.into(), node: Arc::new(node) })
     }
 }

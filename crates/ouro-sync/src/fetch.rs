@@ -5,8 +5,8 @@ use bytes::Bytes;
 use ouro_core::content::{BlobRef, ObjectId};
 use ouro_core::id::BlobId;
 use ouro_core::row::Missing;
-use ouro_core::tree;
 use ouro_local::volume::VolumeError;
+use ouro_repo::OpenNode;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -137,8 +137,8 @@ impl Sync {
         if missing.at.is_none() {
             return Err(SyncError::NodeLost);
         }
-        let bytes = self.repo.fetch_node(&missing).await?;
-        self.keep_node(missing, bytes).await?;
+        let opened = self.repo.fetch_node(&missing).await?;
+        self.keep_node(missing, opened).await?;
         // Whoever missed the root of the index will ask for what is below it next. All of that is brought beside: a reader goes down one way
         // and waits for one node of each level, not for the inner nodes of a whole box, which lie in as many packs as checkpoints wrote them.
         if self.volume.checkpoint_root().is_some_and(|root| root.id == missing.node && root.level > 0) {
@@ -147,13 +147,10 @@ impl Sync {
         Ok(())
     }
 
-    async fn keep_node(self: &Arc<Self>, missing: Missing, bytes: Bytes) -> Result<(), SyncError> {
-        self.blocking(move |sync| {
-            tree::verify(&bytes, &sync.repo.tree_params(), missing.node).map_err(|_| SyncError::NodeLost)?;
-            sync.volume.nodes().store().put_many(&[(missing.node, bytes)])?;
-            Ok(())
-        })
-        .await?
+    async fn keep_node(self: &Arc<Self>, missing: Missing, opened: OpenNode) -> Result<(), SyncError> {
+        self.volume.nodes().offer(missing.node, &opened.node);
+        let kept = self.blocking(move |sync| sync.volume.nodes().store().put_many(&[(missing.node, opened)])).await?;
+        Ok(kept?)
     }
 
     /// Does something with the volume, bringing what it misses until it can be done. Runs off the async threads.

@@ -52,6 +52,14 @@ impl NodeCache {
         Ok(gone)
     }
 
+    /// Holds a decoded node in memory if there is room: what readers use is not pushed out for one that nobody asked for yet.
+    pub fn offer(&self, id: NodeId, node: &Arc<Node>) {
+        let has_room = self.decoded.lock().weight + node.weight() <= DECODED_BYTES_MAX;
+        if has_room {
+            self.keep(id, node);
+        }
+    }
+
     fn keep(&self, id: NodeId, node: &Arc<Node>) {
         let mut decoded = self.decoded.lock();
         decoded.weight += node.weight();
@@ -76,5 +84,55 @@ impl Nodes for NodeCache {
         let node = Arc::new(Node::decode(&bytes).map_err(|_| missing)?);
         self.keep(at.id, &node);
         Ok(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::DatabaseAt;
+    use ouro_core::id::{DeviceNo, FileId, Hlc, Seq, Version};
+    use ouro_core::name::Name;
+    use ouro_core::row::{Key, Row};
+    use ouro_core::state::{Attributes, AttributesVersion, File, Kind, Place, Placement};
+    use ouro_core::tree::Builder;
+
+    /// A leaf of one file, and what refers to it.
+    fn leaf(params: &TreeParams) -> (Arc<Node>, NodeRef) {
+        let version = Version { hlc: Hlc(1), device: DeviceNo(1), seq: Seq(1) };
+        let mut file = File::new(FileId::new(DeviceNo(1), 16), Kind::File);
+        let place = Place { parent: FileId::ROOT, name: Name::new(b"photo.jpg").unwrap() };
+        let key = Key::at(&place, file.id, 0);
+        file.placements.push(Placement { slot: 0, version, place, was: None, by_rule: false, removed: false });
+        let value = Attributes { mode: 0o644, mtime_ns: 0, ctime_ns: 0, rdev: 0, xattrs: Vec::new() };
+        file.attributes.push(AttributesVersion { version, value });
+        let mut nodes = Vec::new();
+        let mut sink = |node| nodes.push(node);
+        let mut builder = Builder::new(params, &mut sink);
+        builder.push(key, Row::Record(Arc::new(file)));
+        let root = builder.finish().unwrap();
+        (Arc::new(Node::decode(&nodes[0].encode(&|_| None)).unwrap()), root)
+    }
+
+    #[test]
+    fn a_node_on_offer_is_held_until_memory_is_full_and_pushes_out_none_that_was_read() {
+        let params = TreeParams { node_key: [1; 32], salt: [2; 32] };
+        let (node, root) = leaf(&params);
+        let cache = NodeCache::new(NodeStore::open(DatabaseAt::Memory).unwrap(), params);
+        let at = |n: usize| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&n.to_le_bytes());
+            NodeRef { id: NodeId(id), ..root }
+        };
+        let fitting = DECODED_BYTES_MAX / node.weight();
+        for n in 0..fitting + 10 {
+            cache.offer(at(n).id, &node);
+        }
+        for n in 0..fitting {
+            assert!(cache.node(&at(n)).is_ok(), "{n} of {fitting}");
+        }
+        for n in fitting..fitting + 10 {
+            assert_eq!(cache.node(&at(n)).unwrap_err().node, at(n).id);
+        }
     }
 }

@@ -12,7 +12,7 @@ use ouro_core::row::{Key, Missing, Row};
 use ouro_core::state::{Attributes, AttributesVersion, File, Kind, Place, Placement};
 use ouro_core::tree::{Builder, NewNode, Node, NodeRef};
 use ouro_remote::Store;
-use ouro_repo::{RepoError, Repository};
+use ouro_repo::{OpenNode, RepoError, Repository};
 
 use crate::support::{NUMBER, new_repo};
 
@@ -47,9 +47,9 @@ fn fetch_all(repo: &Repository, root: NodeRef) -> BTreeMap<NodeId, Bytes> {
     let mut level = vec![missing(&root)];
     while !level.is_empty() {
         let mut next = Vec::new();
-        let mut each = |id, bytes: Bytes| {
-            next.extend(Node::decode(&bytes).unwrap().children().iter().map(missing));
-            found.insert(id, bytes);
+        let mut each = |id, opened: OpenNode| {
+            next.extend(opened.node.children().iter().map(missing));
+            found.insert(id, opened.bytes);
         };
         block_on(repo.fetch_nodes(&level, &mut each)).unwrap();
         level = next;
@@ -116,9 +116,10 @@ fn a_single_node_is_one_request_and_is_verified() {
     let (nodes, root) = tree(&repo, 10);
     let root = block_on(repo.write_nodes(nodes)).unwrap().locate(root);
     let before = store.usage().gets;
-    let bytes = block_on(repo.fetch_node(&missing(&root))).unwrap();
+    let opened = block_on(repo.fetch_node(&missing(&root))).unwrap();
     assert_eq!(store.usage().gets - before, 1);
-    assert_eq!(Node::decode(&bytes).unwrap().rows(), 10);
+    assert_eq!(opened.node.rows(), 10);
+    assert_eq!(Node::decode(&opened.bytes).unwrap().rows(), 10);
     let other = Missing { node: NodeId([1; 32]), at: root.at };
     assert!(matches!(block_on(repo.fetch_node(&other)), Err(RepoError::Corrupt { .. })));
     let nowhere = Missing { node: root.id, at: None };

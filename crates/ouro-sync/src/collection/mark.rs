@@ -11,7 +11,7 @@ use ouro_core::id::{BlobId, NodeId, Seq};
 use ouro_core::row::Missing;
 use ouro_core::tree::{NewNode, Node, NodeRef};
 use ouro_local::volume::Cut;
-use ouro_repo::{Body, Collection, Places, StoredCopy};
+use ouro_repo::{Body, Collection, OpenNode, Places, StoredCopy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -315,11 +315,9 @@ impl Sync {
                 Ok::<_, SyncError>((found, missing))
             })
             .await??;
-        let mut brought: Vec<(NodeId, Bytes)> = Vec::with_capacity(missing.len());
-        self.repo.fetch_nodes(&missing, &mut |id, bytes| brought.push((id, bytes))).await?;
-        for (_, bytes) in &brought {
-            found.push(Arc::new(Node::decode(bytes).map_err(|_| SyncError::NodeLost)?));
-        }
+        let mut brought: Vec<(NodeId, OpenNode)> = Vec::with_capacity(missing.len());
+        self.repo.fetch_nodes(&missing, &mut |id, opened| brought.push((id, opened))).await?;
+        found.extend(brought.iter().map(|(_, opened)| Arc::clone(&opened.node)));
         self.blocking(move |sync| sync.volume.nodes().store().put_many(&brought)).await??;
         Ok(found)
     }
