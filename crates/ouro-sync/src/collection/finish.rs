@@ -52,9 +52,14 @@ impl Sync {
             None => {
                 let last = newest.cloned().map(Arc::new);
                 let number = self.number_after(listed).await?;
-                match self.begin_collection(last, number, options).await? {
-                    (Some(begun), report) => (begun, report),
-                    (None, report) => return Ok(report),
+                match self.begin_collection(last, number, options).await {
+                    Ok((Some(begun), report)) => (begun, report),
+                    Ok((None, report)) => return Ok(report),
+                    // Another device began one, and this one took note of it meanwhile: that one is carried on.
+                    Err(error) if error.is_lost() && self.acknowledged() > listed.0 => {
+                        return Box::pin(self.collect(options)).await;
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         };
