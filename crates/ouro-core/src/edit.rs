@@ -14,7 +14,7 @@ mod sealing;
 mod settle;
 
 pub use identity::Succession;
-pub use purge::Among;
+pub use purge::{Among, purgeable};
 pub use replant::Replanted;
 pub use resolve::Keep;
 pub use sealing::hlc_floor;

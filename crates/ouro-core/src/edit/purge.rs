@@ -13,11 +13,10 @@ use crate::row::{Key, Missing, Row, Rows};
 use crate::sibling;
 use crate::state::{File, Kind, Place};
 use alloc::collections::BTreeSet;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-/// Which records [`Edit::purge`] looks at.
+/// Which records [`purgeable`] looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among {
     /// Those that stand nowhere: all that is hidden but files with one name and no content. Reads no more than these.
@@ -26,23 +25,56 @@ pub enum Among {
     Everything,
 }
 
+/// Hidden records that [`Edit::purge`] would forget, at most so many.
+///
+/// `rows` may be of a moment ago: whoever forgets them asks again.
+///
+/// # Errors
+/// A node that must be brought first.
+pub fn purgeable(rows: &dyn Rows, settled: &dyn Rows, among: Among, count_max: usize) -> Result<Vec<Key>, Missing> {
+    let mut records = Vec::new();
+    rows.scan(&Key::homeless(FileId(0)), &mut |key, row| {
+        if among == Among::Homeless && (key.directory != FileId::HOMELESS || !key.name.is_empty()) {
+            return ControlFlow::Break(());
+        }
+        if let Row::Record(file) = row
+            && may_be_hidden(file)
+        {
+            records.push((key.clone(), file.clone()));
+        }
+        ControlFlow::Continue(())
+    })?;
+    let mut found = Vec::new();
+    for (key, file) in records {
+        if found.len() == count_max {
+            break;
+        }
+        if is_hidden(rows, &file)? && was_hidden(settled, &file)? {
+            found.push(key);
+        }
+    }
+    Ok(found)
+}
+
 impl Edit<'_> {
     /// Forgets hidden records, and returns how many. What is seen does not change.
     ///
-    /// `settled` are the rows of the state of which every living device knew every commit when it wrote its newest one. A record goes if
-    /// it is hidden here and was hidden there, and all its living versions were there: then every commit still to come was made by a
-    /// device that knew it as hidden. A device that was expired meanwhile may show what it puts into such a directory in `Recovered/`.
+    /// `candidates` are what [`purgeable`] found; those that are so no more stay. `settled` are the rows of a state of which every living
+    /// device knew every commit when it wrote its newest one. A record goes if it is hidden here and was hidden there, and all its living
+    /// versions were there: then every commit still to come was made by a device that knew it as hidden. A device that was expired
+    /// meanwhile may show what it puts into such a directory in `Recovered/`.
     ///
     /// # Errors
     /// [`EditError::Missing`] only.
-    pub fn purge(self, settled: &dyn Rows, among: Among) -> Result<(usize, Edited), EditError> {
+    pub fn purge(self, settled: &dyn Rows, candidates: &[Key]) -> Result<(usize, Edited), EditError> {
         let mut draft = Draft::new(self.rows, self.pending, self.devices);
         let mut count = 0;
-        for (key, file) in hidden(self.rows, among)? {
-            if !was_hidden(settled, &file)? {
+        for key in candidates {
+            let Some(Row::Record(file)) = self.rows.get(key)? else { continue };
+            if !is_hidden(self.rows, &file)? || !was_hidden(settled, &file)? {
                 continue;
             }
-            let place = Place { parent: key.directory, name: key.name };
+            let place = Place { parent: key.directory, name: key.name.clone() };
             let drafted = draft.file(file.id, file.kind, Some(&place))?;
             *drafted = File::new(file.id, file.kind);
             count += 1;
@@ -51,25 +83,9 @@ impl Edit<'_> {
     }
 }
 
-/// All records that show nothing.
-fn hidden(rows: &dyn Rows, among: Among) -> Result<Vec<(Key, Arc<File>)>, Missing> {
-    let mut records = Vec::new();
-    rows.scan(&Key::homeless(FileId(0)), &mut |key, row| {
-        if among == Among::Homeless && (key.directory != FileId::HOMELESS || !key.name.is_empty()) {
-            return ControlFlow::Break(());
-        }
-        if let Row::Record(file) = row {
-            records.push((key.clone(), file.clone()));
-        }
-        ControlFlow::Continue(())
-    })?;
-    let mut hidden = Vec::new();
-    for (key, file) in records {
-        if is_hidden(rows, &file)? {
-            hidden.push((key, file));
-        }
-    }
-    Ok(hidden)
+/// Told from the record alone; of a directory that is shown for what is in it too.
+fn may_be_hidden(file: &File) -> bool {
+    if file.kind == Kind::Directory { file.placements.iter().any(|p| p.removed) } else { sibling::is_hidden(file) }
 }
 
 fn is_hidden(rows: &dyn Rows, file: &File) -> Result<bool, Missing> {

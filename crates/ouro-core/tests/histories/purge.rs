@@ -2,10 +2,15 @@
 
 use crate::device::{Commit, Device};
 use crate::table::MILLIS;
-use ouro_core::edit::Among;
+use ouro_core::edit::{Among, purgeable};
 
 fn purge(device: &mut Device, settled: &Device, among: Among) -> usize {
-    device.edit(|e| e.purge(&settled.committed, among)).expect("all rows are there")
+    device
+        .edit(|e| {
+            let candidates = purgeable(e.rows, &settled.committed, among, usize::MAX)?;
+            e.purge(&settled.committed, &candidates)
+        })
+        .expect("all rows are there")
 }
 
 fn seal(device: &mut Device, minutes: u64) -> Commit {

@@ -3,7 +3,7 @@
 
 use crate::device::{Commit, Device};
 use ouro_core::delta::{Delta, FileDelta, Register};
-use ouro_core::edit::{Among, Pending};
+use ouro_core::edit::{Among, Pending, purgeable};
 use ouro_core::id::{DeviceNo, Hlc, Seq, Version};
 use ouro_core::render::What;
 use ouro_core::state::Place;
@@ -151,7 +151,11 @@ impl Replay {
         let settled = self.settled(settled);
         let device = &mut self.devices[at];
         assert!(device.pending.files.is_empty(), "the model seals before it purges");
-        let purged = device.edit(|e| e.purge(&settled.committed, Among::Everything)).expect("all rows are there");
+        let purged = device.edit(|e| {
+            let candidates = purgeable(e.rows, &settled.committed, Among::Everything, usize::MAX)?;
+            e.purge(&settled.committed, &candidates)
+        });
+        let purged = purged.expect("all rows are there");
         assert_eq!(purged, device.pending.files.len());
         let delta = Delta { files: device.pending.files.values().cloned().collect() };
         let mut modelled = BTreeSet::new();

@@ -115,6 +115,7 @@ impl Sync {
             kept: (plan.kept.len() + plan.fresh.len()) as u64,
             thinned: plan.thinned,
             gone: (condemned.len() + gone_records.len()) as u64,
+            purged: 0,
         };
         report.logical_bytes = self.logical_bytes().await?;
         if options.dry_run || report.stage == Stage::Nothing {

@@ -47,6 +47,8 @@ impl Sync {
             return Err(SyncError::CollectionBusy);
         }
         let underway = newest.filter(|newest| newest.ends.is_none());
+        // What the end of the last one left, if it was interrupted or there was much.
+        let purged = if options.dry_run { 0 } else { self.purge_settled().await? };
         let (collection, mut report) = match underway {
             Some(underway) => (underway.clone(), self.size_up(underway).await?),
             None => {
@@ -54,7 +56,7 @@ impl Sync {
                 let number = self.number_after(listed).await?;
                 match self.begin_collection(last, number, options).await {
                     Ok((Some(begun), report)) => (begun, report),
-                    Ok((None, report)) => return Ok(report),
+                    Ok((None, report)) => return Ok(Report { purged, ..report }),
                     // Another device began one, and this one took note of it meanwhile: that one is carried on.
                     Err(error) if error.is_lost() && self.acknowledged() > listed.0 => {
                         return Box::pin(self.collect(options)).await;
@@ -76,6 +78,10 @@ impl Sync {
             }
             outcome => outcome?,
         };
+        report.purged = purged;
+        if report.stage == Stage::Ended {
+            report.purged += self.purge_settled().await?;
+        }
         Ok(report)
     }
 
@@ -112,6 +118,7 @@ impl Sync {
             kept: collection.kept.len() as u64,
             thinned: 0,
             gone: (packs.len() + records.len()) as u64,
+            purged: 0,
         })
     }
 

@@ -8,7 +8,7 @@
 //! 2. *Acknowledge.* Every live device takes note: it brings itself up to date, publishes what it has sealed, forgets that it could refer
 //!    to condemned objects, and says so in its hint and its records ([`acknowledge`]).
 //! 3. *Finish.* When all have, and the time of grace has passed, everything is marked again from every log: what came to be referred to
-//!    meanwhile is released. Then the rest goes ([`finish`]).
+//!    meanwhile is released. Then the rest goes ([`finish`]), and so do hidden records that everybody knew to be hidden ([`purge`]).
 //!
 //! Known to hold at each step, and why, stands at its function. Any of them may be interrupted anywhere and begun again.
 
@@ -17,6 +17,7 @@ mod begin;
 mod finish;
 mod mark;
 mod pins;
+mod purge;
 mod sizes;
 
 pub(crate) use acknowledge::{LOOK_BEFORE_PUT_MS, LOOK_MS, collected_of};
@@ -84,6 +85,8 @@ pub struct Report {
     pub thinned: u64,
     /// Objects that went, or would.
     pub gone: u64,
+    /// Hidden records of the index that went.
+    pub purged: u64,
 }
 
 /// A cut as a collection names it.

@@ -4,5 +4,6 @@
 
 mod device;
 mod faults;
+mod purging;
 mod several;
 mod single;

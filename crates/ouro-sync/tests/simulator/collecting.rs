@@ -3,6 +3,7 @@
 use crate::device::Work;
 use crate::history::{History, Seen};
 use crate::tree;
+use ouro_core::edit::{Among, purgeable};
 use ouro_core::retention::Retention;
 use ouro_sync::SyncError;
 use std::sync::Arc;
@@ -132,6 +133,24 @@ impl History {
         self.manner.collects && matches!(error, SyncError::ObjectLost { .. } | SyncError::NodeLost)
     }
 
+    /// Whether no device has a record any more that shows nothing.
+    fn nothing_is_hidden(&mut self) -> bool {
+        (0..self.devices.len()).all(|at| {
+            self.finish(at, Work::Pull);
+            let volume = std::sync::Arc::clone(&self.devices[at].process().volume);
+            loop {
+                let view = volume.view();
+                match purgeable(&view, &view, Among::Everything, 1) {
+                    Ok(found) => break found.is_empty(),
+                    Err(_) => {
+                        drop(view);
+                        self.finish(at, Work::FetchIndex);
+                    }
+                }
+            }
+        })
+    }
+
     /// Everything that nothing needs goes, and all that is seen is there, in what lies on the remote.
     pub(crate) fn collections_take_nothing_that_is_seen(&mut self, first: &Seen) {
         if !self.manner.collects {
@@ -148,7 +167,7 @@ impl History {
             self.finish(0, Work::Collect);
             let after = self.remote.snapshot().len();
             // One that ends may leave what a later one finds.
-            if round > 3 && before == after {
+            if round > 3 && before == after && self.nothing_is_hidden() {
                 break;
             }
             self.let_days_pass(50);

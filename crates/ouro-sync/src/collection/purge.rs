@@ -1,0 +1,41 @@
+//! Purging: hidden records go when a collection has ended, for then everybody knows that they are hidden.
+
+use crate::{Sync, SyncError};
+use ouro_core::edit::{Among, purgeable};
+use std::sync::Arc;
+
+/// Records that go at most by one run; the next ones go on.
+const PURGED_MAX: usize = 65_536;
+/// Records that one commit purges, and that are looked at while the volume waits.
+const PURGED_BY_COMMIT_MAX: usize = 1_024;
+
+impl Sync {
+    /// Publishes commits that forget hidden records, and returns how many records went; no commit if there are none.
+    ///
+    /// What is settled is the state of the last collection's checkpoint, once it has ended. Known to hold then, and from then on: every
+    /// live device knew all of that before it said so, and had published what it did before; this device read every log to beyond that. So
+    /// each commit that it does not know was made by somebody to whom the record was hidden, or who was given up. Safe on several devices
+    /// at once, for they name the same versions, and after any interruption: a record that is pending or sealed says the same later.
+    pub(super) async fn purge_settled(self: &Arc<Self>) -> Result<u64, SyncError> {
+        let Some(collected) = self.volume.collected().filter(|collected| collected.ended) else { return Ok(0) };
+        let heads = self.volume.heads();
+        let covers = collected.checkpoint.covers.clone();
+        let (settled, candidates) = self
+            .with_all(move |sync| {
+                let settled = sync.volume.snapshot_of(&covers)?;
+                let newest = sync.volume.snapshot_of(&heads)?;
+                let candidates = purgeable(&*newest, &*settled, Among::Everything, PURGED_MAX)?;
+                Ok((settled, candidates))
+            })
+            .await?;
+        let mut purged = 0;
+        for some in candidates.chunks(PURGED_BY_COMMIT_MAX) {
+            let (settled, some) = (Arc::clone(&settled), some.to_vec());
+            let count = self.with_all(move |sync| sync.volume.edit(|edit| edit.purge(&*settled, &some))).await?;
+            // Also if an interrupted run left them pending: they are published now.
+            self.push().await?;
+            purged += count as u64;
+        }
+        Ok(purged)
+    }
+}

@@ -1,0 +1,218 @@
+//! Records that show nothing: when they go, and what comes of what was put beside them.
+
+use crate::device::{DAY_MS, Device, NOTHING_KEPT, World, noise};
+use ouro_core::edit::{Among, purgeable};
+use ouro_core::id::FileId;
+use ouro_core::name::Name;
+use ouro_core::render::{self, Seen};
+use ouro_core::state::{Attributes, Kind};
+use ouro_sync::Stage;
+use std::sync::atomic::Ordering;
+
+fn attributes() -> Attributes {
+    Attributes { mode: 0o755, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: vec![] }
+}
+
+fn leaf(name: &str) -> Name {
+    Name::new(name.as_bytes()).unwrap()
+}
+
+fn make_directory(device: &Device, name: &str) -> FileId {
+    device.ask(|v| v.edit(|e| e.create(&[FileId::ROOT], &leaf(name), Kind::Directory, attributes(), None)))
+}
+
+/// Makes a file in a directory that this device knows by its id.
+fn put(device: &Device, directory: FileId, name: &str) {
+    let content = ouro_core::content::Content::Inline(name.as_bytes().into());
+    device.ask(|v| {
+        v.edit(|e| e.create(&[directory], &leaf(name), Kind::File, attributes(), Some(content.clone()))).map(drop)
+    });
+}
+
+fn seen(device: &Device, path: &[&str]) -> Option<Seen> {
+    device.ask(|volume| {
+        let view = volume.view();
+        let mut found = Seen::root(&view)?;
+        for name in path {
+            match render::lookup(&view, &view, found.members(), &leaf(name))? {
+                Some(next) => found = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    })
+}
+
+fn hidden(device: &Device) -> usize {
+    device.ask(|volume| {
+        let view = volume.view();
+        Ok(purgeable(&view, &view, Among::Everything, usize::MAX)?.len())
+    })
+}
+
+/// Two devices that know the same directories `d0`, `d1`, …
+fn with_directories(world: &mut World, count: usize) -> (Device, Device, Vec<FileId>) {
+    let (ada, bob) = (world.join(), world.join());
+    let made = (0..count).map(|n| make_directory(&ada, &format!("d{n}"))).collect();
+    ada.write("f", &noise(1, 60_000));
+    ada.push();
+    bob.pull();
+    (ada, bob, made)
+}
+
+#[test]
+fn removed_directories_are_forgotten_when_a_collection_has_ended_and_not_before() {
+    let mut world = World::new();
+    let (ada, bob, _) = with_directories(&mut world, 3);
+    for name in ["d0", "d1"] {
+        ada.remove(name);
+    }
+    ada.push();
+    bob.pull();
+    let waiting = ada.collect(NOTHING_KEPT);
+    assert!(matches!(waiting.stage, Stage::Waiting(_)));
+    assert_eq!((waiting.purged, hidden(&ada)), (0, 2), "bob has not said yet that he knows");
+    bob.look();
+    let ended = ada.collect(NOTHING_KEPT);
+    assert_eq!((ended.stage, ended.purged), (Stage::Ended, 2));
+    bob.pull();
+    let carol = world.join();
+    for device in [&ada, &bob, &carol] {
+        assert_eq!(hidden(device), 0);
+        assert!(seen(device, &["d2"]).is_some() && seen(device, &["d0"]).is_none());
+        assert_eq!(device.volume().checkpoint_input().digest, ada.volume().checkpoint_input().digest);
+    }
+    // Nothing is left to purge, so nobody writes anything because of it.
+    for _ in 0..2 {
+        ada.collect(NOTHING_KEPT);
+        bob.look();
+    }
+    ada.collect(NOTHING_KEPT);
+    bob.look();
+    let before = world.names("");
+    assert_eq!(ada.collect(NOTHING_KEPT).purged, 0);
+    assert_eq!(world.names("log/"), before.into_iter().filter(|n| n.starts_with("log/")).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_put_into_a_removed_directory_by_who_did_not_know_brings_it_back() {
+    let mut world = World::new();
+    let (ada, bob, made) = with_directories(&mut world, 2);
+    ada.remove("d0");
+    ada.remove("d1");
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    // Bob knows of neither; what he did is published before he takes note.
+    put(&bob, made[0], "x");
+    bob.look();
+    let ended = ada.collect(NOTHING_KEPT);
+    assert_eq!((ended.stage, ended.purged), (Stage::Ended, 1), "only the one that shows nothing");
+    bob.pull();
+    for device in [&ada, &bob, &world.join()] {
+        assert!(seen(device, &["d0", "x"]).is_some());
+        assert!(seen(device, &["Recovered"]).is_none());
+    }
+}
+
+#[test]
+fn a_directory_that_was_removed_after_the_mark_stays_until_the_next_collection() {
+    let mut world = World::new();
+    let (ada, bob, made) = with_directories(&mut world, 1);
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    ada.remove("d0");
+    ada.push();
+    // Bob does not know that when he writes.
+    put(&bob, made[0], "x");
+    assert_eq!(ada.collect(NOTHING_KEPT).purged, 0, "nobody has said that he knows that it is removed");
+    bob.push();
+    ada.pull();
+    for device in [&ada, &bob] {
+        device.pull();
+        assert!(seen(device, &["d0", "x"]).is_some());
+        assert!(seen(device, &["Recovered"]).is_none());
+    }
+}
+
+#[test]
+fn what_a_device_that_was_given_up_put_into_a_purged_directory_is_in_recovered() {
+    let mut world = World::new();
+    let (ada, bob, made) = with_directories(&mut world, 1);
+    put(&bob, made[0], "x");
+    ada.remove("d0");
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    world.pass(90 * DAY_MS);
+    let ended = ada.collect(NOTHING_KEPT);
+    assert_eq!((ended.stage, ended.purged), (Stage::Ended, 1));
+    bob.look();
+    bob.push();
+    ada.pull();
+    for device in [&ada, &bob, &world.join()] {
+        let found = seen(device, &["Recovered", "x"]).expect("nothing is lost");
+        assert_eq!(found.content(), Some(&ouro_core::content::Content::Inline(b"x"[..].into())));
+    }
+}
+
+#[test]
+fn two_devices_purge_the_same_at_once() {
+    let mut world = World::new();
+    let (ada, bob, _) = with_directories(&mut world, 2);
+    ada.remove("d0");
+    ada.push();
+    bob.look();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    // Ada ends it and cannot say any more what she purges; Bob does so as well.
+    for effects in 0.. {
+        ada.place.effects_left.store(effects, Ordering::SeqCst);
+        let _ = ada.try_collect(ouro_sync::CollectOptions { retention: NOTHING_KEPT, grace_ms: 0, dry_run: false });
+        if hidden(&ada) == 0 {
+            break;
+        }
+    }
+    ada.place.effects_left.store(-1, Ordering::SeqCst);
+    bob.collect(NOTHING_KEPT);
+    assert_eq!(hidden(&bob), 0);
+    ada.push();
+    for device in [&ada, &bob] {
+        device.pull();
+    }
+    for device in [&ada, &bob, &world.join()] {
+        assert_eq!(hidden(device), 0);
+        assert!(seen(device, &["d1"]).is_some());
+        assert_eq!(device.volume().checkpoint_input().digest, ada.volume().checkpoint_input().digest);
+    }
+}
+
+#[test]
+fn purging_that_is_ended_after_any_effect_goes_on() {
+    for effects in 0.. {
+        let mut world = World::new();
+        let (mut ada, bob, _) = with_directories(&mut world, 3);
+        ada.remove("d0");
+        ada.remove("d1");
+        ada.push();
+        bob.pull();
+        ada.collect(NOTHING_KEPT);
+        bob.look();
+        ada.place.effects_left.store(effects, Ordering::SeqCst);
+        let options = ouro_sync::CollectOptions { retention: NOTHING_KEPT, grace_ms: 0, dry_run: false };
+        let cut_off = ada.try_collect(options).is_err();
+        ada.place.effects_left.store(-1, Ordering::SeqCst);
+        ada.restart();
+        ada.empty_cache();
+        for _ in 0..3 {
+            ada.collect(NOTHING_KEPT);
+            bob.look();
+        }
+        bob.empty_cache();
+        for device in [&ada, &bob, &world.join()] {
+            assert_eq!(hidden(device), 0, "after {effects} effects");
+            assert!(seen(device, &["d2"]).is_some() && device.files().contains_key("f"));
+        }
+        if !cut_off {
+            break;
+        }
+    }
+}
