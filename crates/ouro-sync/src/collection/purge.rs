@@ -2,6 +2,8 @@
 
 use crate::{Sync, SyncError};
 use ouro_core::edit::{Among, purgeable};
+use ouro_core::id::{DeviceNo, Seq};
+use ouro_repo::{CollectionNo, DeviceInfo};
 use std::sync::Arc;
 
 /// Records that go at most by one run; the next ones go on.
@@ -13,11 +15,18 @@ impl Sync {
     /// Publishes commits that forget hidden records, and returns how many records went; no commit if there are none.
     ///
     /// What is settled is the state of the last collection's checkpoint, once it has ended. Known to hold then, and from then on: every
-    /// live device knew all of that before it said so, and had published what it did before; this device read every log to beyond that. So
-    /// each commit that it does not know was made by somebody to whom the record was hidden, or who was given up. Safe on several devices
+    /// live device knew all of that before it said so, had published what it did before, and all of that is known here. So
+    /// each commit that is not known here was made by somebody to whom the record was hidden, or who was given up. Safe on several devices
     /// at once, for they name the same versions, and after any interruption: a record that is pending or sealed says the same later.
     pub(super) async fn purge_settled(self: &Arc<Self>) -> Result<u64, SyncError> {
         let Some(collected) = self.volume.collected().filter(|collected| collected.ended) else { return Ok(0) };
+        // The device that ended it had read what each did before it took note; this one may be another, and a store be slow to show.
+        let ended = self.repo.collections().await?.remove(&CollectionNo(collected.number));
+        let Some(ended) = ended else { return Ok(0) };
+        let (Some(number), expired) = (ended.ends, ended.expired) else { return Ok(0) };
+        if !self.knows_all_before(number, &expired).await? {
+            return Ok(0);
+        }
         let heads = self.volume.heads();
         let covers = collected.checkpoint.covers.clone();
         let (settled, candidates) = self
@@ -37,5 +46,31 @@ impl Sync {
             purged += count as u64;
         }
         Ok(purged)
+    }
+
+    /// Whether each live device is seen to have acknowledged a collection, and everything that it did before is known here.
+    async fn knows_all_before(self: &Arc<Self>, number: CollectionNo, expired: &[DeviceNo]) -> Result<bool, SyncError> {
+        // Hints first, logs second, as at the end of a collection.
+        let hints = self.repo.hints().await?;
+        self.pull().await?;
+        let heads = self.volume.heads();
+        let retired = self.repo.retired();
+        let live = |device: &DeviceInfo| {
+            device.number != self.volume.device()
+                && !retired.contains_key(&device.id)
+                && !expired.contains(&device.number)
+        };
+        for device in self.repo.devices().await?.into_iter().filter(live) {
+            let known = heads.get(&device.number).map_or(Seq(0), |head| head.seq);
+            let hint = hints.iter().find(|hint| hint.device == device.id);
+            if hint.is_some_and(|hint| hint.acknowledged >= number.0 && hint.seq <= known) {
+                continue;
+            }
+            let newest = if known > Seq(0) { self.repo.read_record(device.id, known).await? } else { None };
+            if newest.is_none_or(|(record, ..)| record.acknowledged < number.0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

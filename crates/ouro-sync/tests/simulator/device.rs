@@ -20,6 +20,7 @@ use ouro_testkit::{FaultyStore, MemoryStore};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a device does in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +91,8 @@ pub(crate) struct Device {
     nodes: Option<Vec<u8>>,
     locations: Option<Vec<u8>>,
     pub(crate) registered: bool,
+    /// Records that its collections purged.
+    pub(crate) purged: Arc<AtomicU64>,
     process: Option<Process>,
 }
 
@@ -124,6 +127,7 @@ impl Device {
             nodes: None,
             locations: None,
             registered: false,
+            purged: Arc::default(),
             process: None,
         }
     }
@@ -274,6 +278,7 @@ impl Device {
             nodes,
             locations,
             registered: self.registered,
+            purged: Arc::default(),
             process: None,
         }
     }
@@ -307,7 +312,7 @@ impl Device {
     pub(crate) fn doing(&self, work: Work) -> ouro_core::port::BoxFuture<'static, Outcome> {
         let (sync, info) = (Arc::clone(&self.process().sync), self.info.clone());
         let (arrival, victim) = (Arc::clone(&self.process().arrival), Arc::clone(&self.process().victim));
-        let retention = *self.process().retention.lock();
+        let (retention, purged) = (*self.process().retention.lock(), Arc::clone(&self.purged));
         Box::pin(async move {
             match work {
                 Work::Register => sync.repo().register_device(&info).await.map(|()| 0).map_err(Into::into),
@@ -328,7 +333,9 @@ impl Device {
                 Work::Look => sync.look().await,
                 Work::Collect => {
                     let options = CollectOptions { retention, ..CollectOptions::default() };
-                    sync.collect(&options).await.map(|report| usize::from(report.stage == Stage::Ended))
+                    let report = sync.collect(&options).await?;
+                    purged.fetch_add(report.purged, Ordering::Relaxed);
+                    Ok(usize::from(report.stage == Stage::Ended))
                 }
                 Work::Remove => {
                     let victim = victim.lock().take();

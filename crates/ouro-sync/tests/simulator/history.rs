@@ -17,6 +17,7 @@ use ouro_testkit::sim::{Chance, Simulation};
 use ouro_testkit::{Delay, Faults, FaultyStore, MemoryStore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Rounds after which all must have everything.
 const ROUNDS_MAX: usize = 40;
@@ -89,6 +90,8 @@ pub(crate) struct Passed {
     pub(crate) trace: u64,
     /// How many collections ended while everybody worked.
     pub(crate) collected: u64,
+    /// Hidden records that collections purged meanwhile, and until the end.
+    pub(crate) purged: [u64; 2],
 }
 
 /// All that is seen on a device: paths, and bytes of files.
@@ -118,10 +121,14 @@ impl History {
                 history.step();
             }
         }
-        let collected = history.collected;
+        let (collected, meanwhile) = (history.collected, history.purged());
         history.meet();
         history.check();
-        Passed { trace: history.world.trace(), collected }
+        Passed { trace: history.world.trace(), collected, purged: [meanwhile, history.purged()] }
+    }
+
+    fn purged(&self) -> u64 {
+        self.devices.iter().map(|device| device.purged.load(Ordering::Relaxed)).sum()
     }
 
     /// Devices in good weather, running and joined, that do what a test says.

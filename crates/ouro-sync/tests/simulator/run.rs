@@ -39,6 +39,7 @@ impl Run {
             next: AtomicU64::new(0),
             done: AtomicU64::new(0),
             collected: AtomicU64::new(0),
+            purged: AtomicU64::new(0),
             told: AtomicU64::new(0),
             failed: AtomicBool::new(false),
         };
@@ -65,6 +66,7 @@ impl Run {
                 return Some(seed);
             };
             progress.collected.fetch_add(passed.collected, Ordering::Relaxed);
+            progress.purged.fetch_add(passed.purged[0], Ordering::Relaxed);
             progress.done.fetch_add(1, Ordering::Relaxed);
             let turn = progress.began.elapsed().as_secs() / REPORT_SECONDS;
             if progress.told.fetch_max(turn, Ordering::Relaxed) < turn {
@@ -77,12 +79,13 @@ impl Run {
         let done = progress.done.load(Ordering::Relaxed);
         let seconds = progress.began.elapsed().as_secs_f64();
         println!(
-            "{done} {:?} histories from seed {} on in {seconds:.0} s: {:.1} a second on {} threads, {} collections",
+            "{done} {:?} histories from seed {} on in {seconds:.0} s: {:.1} a second on {} threads, {} collections, {} records purged",
             self.shape,
             self.first,
             done as f64 / seconds,
             self.threads,
-            progress.collected.load(Ordering::Relaxed)
+            progress.collected.load(Ordering::Relaxed),
+            progress.purged.load(Ordering::Relaxed)
         );
     }
 }
@@ -93,6 +96,8 @@ struct Progress {
     done: AtomicU64,
     /// Collections that ended in them.
     collected: AtomicU64,
+    /// Hidden records that these purged.
+    purged: AtomicU64,
     /// Reports printed.
     told: AtomicU64,
     failed: AtomicBool,
