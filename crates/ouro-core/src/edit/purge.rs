@@ -7,11 +7,11 @@
 use super::draft::Draft;
 use super::{Edit, EditError, Edited};
 use crate::digest::versions;
-use crate::id::FileId;
+use crate::id::{FileId, Version};
 use crate::layout::{header, locate};
 use crate::row::{Key, Missing, Row, Rows};
 use crate::sibling;
-use crate::state::{File, Kind, Place};
+use crate::state::{AttributesVersion, File, Kind, Place, Placement};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
@@ -68,7 +68,7 @@ impl Edit<'_> {
     /// [`EditError::Missing`] only.
     pub fn purge(self, settled: &dyn Rows, candidates: &[Key]) -> Result<(usize, Edited), EditError> {
         let mut draft = Draft::new(self.rows, self.pending, self.devices);
-        let mut count = 0;
+        let (mut count, mut directories) = (0, false);
         for key in candidates {
             let Some(Row::Record(file)) = self.rows.get(key)? else { continue };
             if !is_hidden(self.rows, &file)? || !was_hidden(settled, &file)? {
@@ -77,10 +77,43 @@ impl Edit<'_> {
             let place = Place { parent: key.directory, name: key.name.clone() };
             let drafted = draft.file(file.id, file.kind, Some(&place))?;
             *drafted = File::new(file.id, file.kind);
+            directories |= file.kind == Kind::Directory;
             count += 1;
+        }
+        if directories {
+            // Without a record in it a cycle is none any more, and what was put back for it would be in `Recovered/`.
+            draft.settle_cuts()?;
         }
         Ok((count, draft.finish()?))
     }
+
+    /// Keeps removed directories that are shown here as they are shown, whatever others do with their records: a placement by rule beside
+    /// those that are there, which replaces nothing. Nothing is seen differently while the records stay.
+    ///
+    /// # Errors
+    /// [`EditError::Missing`] only.
+    pub fn hold(self, directories: &[FileId]) -> Result<((), Edited), EditError> {
+        let mut draft = Draft::new(self.rows, self.pending, self.devices);
+        for &id in directories {
+            let Some(header) = header(self.rows, id)? else { continue };
+            let file = draft.file(id, Kind::Directory, None)?;
+            let (version, place) = (Version::PENDING, header.shown);
+            file.placements.push(Placement { slot: 0, version, place, was: None, by_rule: true, removed: false });
+            if let Some(value) = file.seen_attributes().cloned() {
+                file.attributes.push(AttributesVersion { version, value });
+            }
+        }
+        Ok(((), draft.finish()?))
+    }
+}
+
+/// Whether a directory is shown though it was removed: for what is in it.
+///
+/// # Errors
+/// A node that must be brought first.
+pub fn is_shown_though_removed(rows: &dyn Rows, directory: FileId) -> Result<bool, Missing> {
+    let Some(header) = header(rows, directory)? else { return Ok(false) };
+    Ok(header.removed && rows.get(&Key::at(&header.shown, directory, 0))?.is_some())
 }
 
 /// Told from the record alone; of a directory that is shown for what is in it too.

@@ -85,7 +85,7 @@ pub fn hlc_floor(rows: &dyn Rows, pending: &Pending) -> Result<Hlc, Missing> {
 }
 
 /// Whether a file was made in this generation, and all its names are in directories that were too and are shown as one with no other:
-/// nothing from afar can stand at them.
+/// nothing from afar can stand at them. One that is only held here ([`Edit::hold`]) others may know.
 fn is_among_newborns(
     rows: &dyn Rows,
     unions: &mut Unions,
@@ -97,10 +97,9 @@ fn is_among_newborns(
     }
     for placement in &delta.placements {
         let parent = placement.place.parent;
-        let is_newborn = pending
-            .files
-            .get(&parent)
-            .is_some_and(|d| d.kind == Kind::Directory && d.replaced.is_empty() && !d.placements.is_empty());
+        let is_newborn = pending.files.get(&parent).is_some_and(|d| {
+            d.kind == Kind::Directory && d.replaced.is_empty() && d.placements.iter().any(|p| !p.by_rule)
+        });
         if !is_newborn || unions.of(rows, parent)? != [parent] {
             return Ok(false);
         }

@@ -4,7 +4,8 @@ use super::state::State;
 use super::{Volume, VolumeError};
 use crate::ignore::{Ignore, RULES_BYTES_MAX, RULES_NAME};
 use ouro_core::content::Content;
-use ouro_core::delta::FileDelta;
+use ouro_core::delta::{Delta, FileDelta, Register};
+use ouro_core::edit::is_shown_though_removed;
 use ouro_core::id::FileId;
 use ouro_core::name::Name;
 use ouro_core::render;
@@ -13,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Deeper paths are not looked at.
 const DEPTH_MAX: usize = 4_096;
+/// Entries asked of a directory at a time.
+const PAGE: usize = 1_000;
 
 /// Judges the paths of one seal.
 struct Judge<'a> {
@@ -34,9 +37,15 @@ impl Volume {
         let mut staying: BTreeSet<FileId> = BTreeSet::new();
         for delta in state.pending.files.values().filter(|delta| delta.replaced.is_empty()) {
             if let Some(placement) = delta.placements.first()
-                && judge.ignores(&placement.place, delta.kind)?
+                && (is_held(delta) || judge.ignores(&placement.place, delta.kind)?)
             {
                 staying.insert(delta.id);
+            }
+        }
+        let held: Vec<FileId> = state.pending.files.values().filter(|d| is_held(d)).map(|d| d.id).collect();
+        for id in held {
+            if judge.shows_others(id, &staying)? {
+                staying.remove(&id);
             }
         }
         let leaves = |id: &&FileId| !staying.contains(*id) && !waiting.contains(*id);
@@ -50,6 +59,31 @@ impl Volume {
         }
         let all = state.pending.files.values().cloned();
         Ok(all.partition(|delta| !staying.contains(&delta.id) && !waiting.contains(&delta.id)))
+    }
+
+    /// A removed directory whose record a commit forgets stays here if it is shown here only, for what is ignored in it: nobody else knew of
+    /// that when the record was forgotten. It is never committed, unless something that is not ignored is in it.
+    pub(super) fn hold_purged(&self, state: &mut State, delta: &Delta) -> Result<(), VolumeError> {
+        if state.pending.files.is_empty() {
+            return Ok(());
+        }
+        let is_placement = |(register, _): &(Register, _)| matches!(register, Register::Placement { .. });
+        let is_purged = |file: &&FileDelta| {
+            file.kind == Kind::Directory && file.placements.is_empty() && file.replaced.iter().any(is_placement)
+        };
+        let mut held = Vec::new();
+        for file in delta.files.iter().filter(is_purged) {
+            if !state.pending.files.contains_key(&file.id)
+                && is_shown_though_removed(&state.live_rows(&self.nodes), file.id)?
+                && !is_shown_though_removed(&state.base_rows(&self.nodes), file.id)?
+            {
+                held.push(file.id);
+            }
+        }
+        if held.is_empty() {
+            return Ok(());
+        }
+        self.edit_locked(state, &mut |edit| edit.hold(&held))
     }
 
     /// Reads the rules of a directory and of those above it, as a seal of something in it does.
@@ -74,7 +108,29 @@ impl Volume {
     }
 }
 
+/// Whether a directory is this device's only ([`Volume::hold_purged`]). One that was made here was placed by a user, or is in `Recovered/`.
+fn is_held(delta: &FileDelta) -> bool {
+    let mut placements = delta.placements.iter();
+    delta.kind == Kind::Directory && placements.all(|p| p.by_rule && p.place.parent != FileId::RECOVERED)
+}
+
 impl Judge<'_> {
+    /// Whether anything is shown in a directory that does not stay on this device.
+    fn shows_others(&self, directory: FileId, staying: &BTreeSet<FileId>) -> Result<bool, VolumeError> {
+        let rows = self.state.live_rows(&self.volume.nodes);
+        let mut after = None;
+        loop {
+            let page = render::list(&rows, self.state, &[directory], after.as_ref(), PAGE)?;
+            if page.entries.iter().any(|seen| !staying.contains(&seen.id)) {
+                return Ok(true);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
     fn ignores(&mut self, place: &Place, kind: Kind) -> Result<bool, VolumeError> {
         let mut path = self.path(place.parent, 0)?;
         path.push(place.name.clone());

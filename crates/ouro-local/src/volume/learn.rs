@@ -167,6 +167,7 @@ impl Volume {
         }
         // What an open writer knows goes into the row where the file still stands.
         self.settle_hot(state)?;
+        self.hold_purged(state, &commit.delta)?;
         let base = apply::apply(&state.base_rows(&self.nodes), &commit.delta, version)?;
         // Without changes of this device on top, what is seen is what is committed.
         let live = if state.pending.files.is_empty() && state.sealed.is_none() {

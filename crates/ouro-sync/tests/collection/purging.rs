@@ -135,7 +135,7 @@ fn a_directory_that_was_removed_after_the_mark_stays_until_the_next_collection()
 }
 
 #[test]
-fn what_a_device_that_was_given_up_put_into_a_purged_directory_is_in_recovered() {
+fn what_a_device_that_was_given_up_put_into_a_purged_directory_brings_it_back() {
     let mut world = World::new();
     let (ada, bob, made) = with_directories(&mut world, 1);
     put(&bob, made[0], "x");
@@ -149,9 +149,90 @@ fn what_a_device_that_was_given_up_put_into_a_purged_directory_is_in_recovered()
     bob.push();
     ada.pull();
     for device in [&ada, &bob, &world.join()] {
-        let found = seen(device, &["Recovered", "x"]).expect("nothing is lost");
+        assert!(seen(device, &["Recovered"]).is_none());
+        let found = seen(device, &["d0", "x"]).expect("nothing is lost");
         assert_eq!(found.content(), Some(&ouro_core::content::Content::Inline(b"x"[..].into())));
     }
+}
+
+/// What is open, ignored or in the trash on one device stays as it is when others forget the directory.
+#[test]
+fn what_only_one_device_has_below_a_purged_directory_stays_where_it_is() {
+    let mut world = World::new();
+    let (ada, mut bob, made) = with_directories(&mut world, 2);
+    let inner = ada.ask(|v| v.edit(|e| e.create(&[made[0]], &leaf("e"), Kind::Directory, attributes(), None)));
+    for name in ["open", "thrown away"] {
+        put(&ada, inner, name);
+    }
+    ada.push();
+    bob.pull();
+    put(&bob, inner, "x.part");
+    let trash = make_directory(&bob, ".Trash-1000");
+    let thrown = seen(&bob, &["d0", "e", "thrown away"]).unwrap();
+    bob.ask(|v| v.edit(|e| e.rename(&thrown, &[inner], &[trash], &leaf("thrown away"), None)));
+    let open = seen(&bob, &["d0", "e", "open"]).unwrap();
+    bob.ask(|v| v.open(open.id));
+    bob.push();
+    ada.pull();
+    let gone = seen(&ada, &["d0", "e", "open"]).unwrap();
+    ada.ask(|v| v.edit(|e| Ok(((), e.remove(&gone, &[inner])?))));
+    let gone = seen(&ada, &["d0", "e"]).unwrap();
+    ada.ask(|v| v.edit(|e| Ok(((), e.remove(&gone, &[made[0]])?))));
+    ada.remove("d0");
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    let ended = ada.collect(NOTHING_KEPT);
+    assert_eq!((ended.stage, ended.purged), (Stage::Ended, 2));
+    bob.pull();
+    let stays = |bob: &Device| {
+        let path = seen(bob, &["d0", "e", "x.part"]).map(|seen| seen.id);
+        assert!(path.is_some() && seen(bob, &["Recovered"]).is_none());
+        assert_eq!(seen(bob, &["d0", "e"]).unwrap().id, inner, "whoever stands in it still does");
+        assert_eq!(seen(bob, &["d0", "e"]).unwrap().attributes(), attributes());
+        assert!(seen(bob, &[".Trash-1000", "thrown away"]).is_some());
+    };
+    stays(&bob);
+    let size = bob.volume().orphan(open.id).map(|orphan| orphan.size);
+    assert_eq!(size, Some(4), "who reads it reads on");
+    let before = world.names("log/");
+    bob.push();
+    assert_eq!(world.names("log/"), before, "nobody hears of it");
+    bob.restart();
+    stays(&bob);
+    assert!(seen(&ada, &["d0"]).is_none() && seen(&ada, &["Recovered"]).is_none());
+    // Something that others are to see takes it along.
+    put(&bob, inner, "y");
+    bob.push();
+    ada.pull();
+    for device in [&ada, &world.join()] {
+        assert!(seen(device, &["d0", "e", "y"]).is_some() && seen(device, &["d0", "e", "x.part"]).is_none());
+        assert!(seen(device, &["Recovered"]).is_none());
+    }
+    stays(&bob);
+}
+
+#[test]
+fn a_directory_that_only_one_device_has_any_more_is_removed_as_any_other() {
+    let mut world = World::new();
+    let (ada, bob, made) = with_directories(&mut world, 2);
+    put(&bob, made[0], "x.part");
+    bob.push();
+    ada.remove("d0");
+    ada.push();
+    ada.collect(NOTHING_KEPT);
+    bob.look();
+    assert_eq!(ada.collect(NOTHING_KEPT).purged, 1);
+    bob.pull();
+    bob.push();
+    let before = world.names("log/");
+    let file = seen(&bob, &["d0", "x.part"]).unwrap();
+    bob.ask(|v| v.edit(|e| Ok(((), e.remove(&file, &[made[0]])?))));
+    assert!(seen(&bob, &["d0"]).is_some());
+    bob.remove("d0");
+    bob.push();
+    assert!(seen(&bob, &["d0"]).is_none() && hidden(&bob) == 0);
+    assert_eq!(world.names("log/"), before, "nobody else had it");
 }
 
 #[test]
