@@ -170,7 +170,11 @@ class History:
             return
         self.log[device.number].append(commit)
         self.tell("seal", device, hlc(commit.stamp))
-        for file, key, value in commit.added:
+        self.emit_changes(commit.added, commit.replaced)
+        self.tell_view(device)
+
+    def emit_changes(self, added, replaced):
+        for file, key, value in added:
             if key.register == "P":
                 was = "%d/%s" % value.was if value.was else ""
                 fields = (value.parent, value.name, was, int(value.by_rule), int(value.removed))
@@ -179,10 +183,9 @@ class History:
             else:
                 fields = (value,)
             self.emit("add", file, key.register, key.slot, *fields)
-        for file, key in commit.replaced:
+        for file, key in replaced:
             stamp, number, seq = key.version
             self.emit("replace", file, key.register, key.slot, hlc(stamp), number + 1, seq)
-        self.tell_view(device)
 
     def learn(self, device, commit):
         device.learn(commit, self.now)
@@ -235,10 +238,13 @@ class History:
         commits = self.in_order([c for c in device.known if c.seq <= settled.get(c.device, 0)])
         purgeable = device.purgeable(state_of(commits))
         self.tell("purge", device, ",".join("%d:%d" % (d + 1, seq) for d, seq in sorted(settled.items())))
+        view = device.view
+        if any(file in view.directories for file, _ in purgeable):
+            # Without a record in it a cycle is none any more, and what was put back for it would be in `Recovered/`.
+            device.settle_cuts(view)
         for file, key in sorted(purgeable):
             device.replace(file, key)
-            stamp, number, seq = key.version
-            self.emit("purged", file, key.register, key.slot, hlc(stamp), number + 1, seq)
+        self.emit_changes([(file, key, value) for (file, key), value in device.added.items()], device.replaced)
         self.tell_view(device)
         self.seal(device)
 

@@ -159,6 +159,8 @@ impl History {
         for round in 0.. {
             assert!(round < COLLECTIONS_MAX, "there is always something to collect");
             for at in 0..self.devices.len() {
+                // Of two copies one becomes another device when both write, which may be now.
+                self.finish(at, Work::LearnDevices);
                 self.finish(at, Work::Look);
             }
             self.what_is_kept_can_be_read(0);
