@@ -68,3 +68,31 @@ fn regression_a_file_that_joins_others_in_recovered_is_announced() {
     }
     a.check();
 }
+
+#[test]
+fn regression_what_was_put_back_for_a_cycle_stays_there_when_a_hidden_member_is_purged() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.make("/x", None);
+    a.make("/y", None);
+    let made = seal(&mut a, 0);
+    b.learn(&made);
+    a.rename("/x", "/y/x");
+    let inside = seal(&mut a, 1);
+    a.remove("/y/x");
+    let removed = seal(&mut a, 2);
+    b.rename("/y", "/x/y");
+    let moved = seal(&mut b, 3);
+    a.learn(&moved);
+    for commit in [&inside, &removed] {
+        b.learn(commit);
+    }
+    let before = a.paths();
+    assert!(before.contains_key("/y"), "{before:?}");
+    assert_eq!(purge(&mut a, &knowing(&[&made, &inside, &removed, &moved]), Among::Homeless), 1);
+    assert_eq!(a.paths(), before);
+    b.learn(&seal(&mut a, 4));
+    for device in [&a, &b] {
+        assert_eq!(device.paths(), before);
+        device.check();
+    }
+}
