@@ -33,9 +33,7 @@ const SECONDS: u64 = 60;
 #[test]
 fn devices_that_know_the_same_see_the_same_and_nothing_acknowledged_is_lost() {
     if let Some(seed) = number("OUROBOX_SEED") {
-        History::run(seed, shape().unwrap_or(Shape::Short));
-        let whole = std::env::var("OUROBOX_SHAPE").is_ok_and(|shape| shape == "Whole");
-        println!("{:?}", History::run(seed, if whole { Shape::Whole } else { Shape::Short }));
+        println!("{:?}", History::run(seed, shape().unwrap_or(Shape::Short)));
         return;
     }
     let histories = number("OUROBOX_HISTORIES").unwrap_or(SHORT_HISTORIES);
