@@ -3,6 +3,7 @@
 use crate::{Sync, SyncError};
 use ouro_core::edit::{Among, purgeable};
 use ouro_core::id::{DeviceNo, Seq};
+use ouro_local::volume::Collected;
 use ouro_repo::{CollectionNo, DeviceInfo};
 use std::sync::Arc;
 
@@ -20,6 +21,14 @@ impl Sync {
     /// at once, for they name the same versions, and after any interruption: a record that is pending or sealed says the same later.
     pub(super) async fn purge_settled(self: &Arc<Self>) -> Result<u64, SyncError> {
         let Some(collected) = self.volume.collected().filter(|collected| collected.ended) else { return Ok(0) };
+        match self.purge_below(&collected).await {
+            // A later one was begun by another device meanwhile: at its end is time enough.
+            Err(error) if error.is_lost() && self.acknowledged() > collected.number => Ok(0),
+            outcome => outcome,
+        }
+    }
+
+    async fn purge_below(self: &Arc<Self>, collected: &Collected) -> Result<u64, SyncError> {
         // The device that ended it had read what each did before it took note; this one may be another, and a store be slow to show.
         let ended = self.repo.collections().await?.remove(&CollectionNo(collected.number));
         let Some(ended) = ended else { return Ok(0) };
