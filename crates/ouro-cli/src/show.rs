@@ -201,12 +201,16 @@ fn show_stats(one: &BoxStats) -> String {
 fn show_collected(one: &CollectedLine) -> String {
     let name = clean(&one.box_name);
     let states = format!("{} kept, {} thinned", count(one.kept, "state"), one.thinned);
+    let forgotten = match one.purged {
+        0 => String::new(),
+        purged => format!("; {} of what was removed forgotten", count(purged, "record")),
+    };
     let sizes = format!("{} stored, {} of it live", bytes(one.stored_bytes), bytes(one.live_bytes));
     let going = format!("{} in {}", bytes(one.reclaimed_bytes), count(one.gone, "object"));
     if one.nothing {
-        format!("{name}: nothing to collect; {sizes}.\n")
+        format!("{name}: nothing to collect; {sizes}{forgotten}.\n")
     } else if one.ended {
-        format!("{name}: {going} given back; {sizes} before; {states}.\n")
+        format!("{name}: {going} given back; {sizes} before; {states}{forgotten}.\n")
     } else if !one.waiting_for.is_empty() {
         let devices = one.waiting_for.iter().map(|device| clean(device)).collect::<Vec<_>>().join(", ");
         format!(

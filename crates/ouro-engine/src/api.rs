@@ -722,6 +722,8 @@ pub struct CollectedLine {
     pub kept: u64,
     /// Commits whose state is kept no more.
     pub thinned: u64,
+    /// Records of the index that showed nothing any more, of removed directories above all, and are forgotten.
+    pub purged: u64,
 }
 
 /// Requests by kind.

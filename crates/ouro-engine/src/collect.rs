@@ -72,5 +72,6 @@ fn line(open: &OpenBox, report: &Report) -> CollectedLine {
         gone: report.gone,
         kept: report.kept,
         thinned: report.thinned,
+        purged: report.purged,
     }
 }
