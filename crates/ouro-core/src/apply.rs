@@ -7,7 +7,7 @@ use crate::content::Content;
 use crate::delta::{Delta, FileDelta, Register};
 use crate::digest::{Digest, versions};
 use crate::id::{FileId, Version};
-use crate::layout::{Reach, Step, lay_out, locate};
+use crate::layout::{Reach, Step, lay_out, locate, returns};
 use crate::row::{Key, Missing, Row, RowChanges, Rows};
 use crate::sibling::copy_id;
 use crate::state::{AttributesVersion, ContentVersion, File, Kind, Place, Placement};
@@ -76,7 +76,7 @@ fn steps(rows: &dyn Rows, delta: &Delta, version: Version) -> Result<Vec<Step>, 
         };
         change(&mut new, file, version);
         if old.as_ref().is_none_or(|(_, old)| **old != new) && !(old.is_none() && new.is_gone()) {
-            steps.push(Step { old, new });
+            steps.push(Step { old, new, returns: returns(file) });
         }
     }
     Ok(steps)
@@ -102,7 +102,7 @@ pub fn seal(rows: &dyn Rows, files: &[(FileId, Option<Place>)], version: Version
         new.attributes.iter_mut().for_each(|a| give(&mut a.version));
         new.normalize();
         if new != *file {
-            steps.push(Step { old: Some((key, file)), new });
+            steps.push(Step { old: Some((key, file)), new, returns: false });
         }
     }
     finish(rows, steps, Reach::Union)
@@ -127,7 +127,7 @@ pub fn refine(
             content.value = Some(value.clone());
         }
         if new != *old {
-            steps.push(Step { old: Some((key, old)), new });
+            steps.push(Step { old: Some((key, old)), new, returns: false });
         }
     }
     finish(rows, steps, Reach::Union)

@@ -11,6 +11,7 @@ mod place;
 mod visible;
 mod working;
 
+use crate::delta::FileDelta;
 use crate::digest::versions;
 use crate::id::FileId;
 use crate::row::{Header, Key, Missing, Row, RowChanges, Rows};
@@ -33,6 +34,14 @@ pub(crate) struct Step {
     pub(crate) old: Option<(Key, Arc<File>)>,
     /// What it becomes; gone if nothing in it is alive.
     pub(crate) new: File,
+    /// A directory that is not known and may have been: [`returns`].
+    pub(crate) returns: bool,
+}
+
+/// Whether a directory that is not known may have been, and was purged: it is not only just made. What is hidden in it has no row by which it
+/// would be found.
+pub(crate) fn returns(delta: &FileDelta) -> bool {
+    delta.kind == Kind::Directory && (!delta.replaced.is_empty() || delta.placements.iter().any(|p| p.by_rule))
 }
 
 /// The rows that change, and what people see differently.
@@ -104,7 +113,7 @@ struct Layout<'a> {
 impl Layout<'_> {
     /// Moves the rows of a file that is no directory.
     fn lay_other(&mut self, step: Step) -> Result<(), Missing> {
-        let Step { old, new } = step;
+        let Step { old, new, .. } = step;
         let mut remove = BTreeSet::new();
         if let Some((key, file)) = &old {
             remove.insert(key.clone());
@@ -215,7 +224,20 @@ impl Layout<'_> {
             self.look_again(directory, &steps, &mut affected, others)?;
         }
         if !purged.is_empty() {
-            affected.extend(self.hidden_in(&purged)?);
+            affected.extend(self.hidden_in(&purged)?.0);
+        }
+        let returned: BTreeSet<FileId> =
+            steps.values().filter(|s| s.returns && s.old.is_none()).map(|s| s.new.id).collect();
+        if !returned.is_empty() {
+            let (directories, files) =
+                self.hidden_in(&returned.iter().copied().chain([FileId::RECOVERED]).collect())?;
+            affected.extend(directories.into_iter().filter(|id| !steps.contains_key(id)));
+            let listed: BTreeSet<FileId> = others.iter().map(|s| s.new.id).collect();
+            others.extend(files.into_iter().filter(|file| !listed.contains(&file.id)).map(|file| Step {
+                old: Some((Key::homeless(file.id), Arc::clone(&file))),
+                new: (*file).clone(),
+                returns: false,
+            }));
         }
         for (&id, step) in &steps {
             if step.old.is_none() {
@@ -235,29 +257,30 @@ impl Layout<'_> {
         Ok(())
     }
 
-    /// Hidden directories have no row where they would be shown, so those in directories that go are searched for among all that are
-    /// homeless. What was never sealed holds none (see [`crate::edit`]).
-    fn hidden_in(&self, gone: &BTreeSet<FileId>) -> Result<Vec<FileId>, Missing> {
-        let mut homeless = Vec::new();
+    /// What is hidden has no row where it would be shown, so what is in directories that go or return is searched for among all that is
+    /// homeless: directories, and files with one name there. What was never sealed holds none (see [`crate::edit`]).
+    fn hidden_in(&self, directories: &BTreeSet<FileId>) -> Result<(Vec<FileId>, Vec<Arc<File>>), Missing> {
+        let (mut homeless, mut files) = (Vec::new(), Vec::new());
         self.work.scan(&Key::homeless(FileId(0)), &mut |key, row| {
             if key.directory != FileId::HOMELESS || !key.name.is_empty() {
                 return ControlFlow::Break(());
             }
-            if let Row::Record(file) = row
-                && file.kind == Kind::Directory
-                && file.id != FileId::ROOT
-            {
-                homeless.push(file.id);
+            if let Row::Record(file) = row {
+                match (file.kind, file.placements.as_slice()) {
+                    (Kind::Directory, _) if file.id != FileId::ROOT => homeless.push(file.id),
+                    (_, [only]) if directories.contains(&only.place.parent) => files.push(Arc::clone(file)),
+                    _ => {}
+                }
             }
             ControlFlow::Continue(())
         })?;
         let mut hidden = Vec::new();
         for id in homeless {
-            if header(&self.work, id)?.is_some_and(|h| gone.contains(&h.shown.parent)) {
+            if header(&self.work, id)?.is_some_and(|h| directories.contains(&h.shown.parent)) {
                 hidden.push(id);
             }
         }
-        Ok(hidden)
+        Ok((hidden, files))
     }
 
     fn lay_root(&mut self, step: Step) {
@@ -324,7 +347,7 @@ impl Layout<'_> {
             } else if listed.insert(key.file)
                 && let Some((key, file)) = locate(&self.work, key.file, kind, Some(&place))?
             {
-                others.push(Step { new: (*file).clone(), old: Some((key, file)) });
+                others.push(Step { new: (*file).clone(), old: Some((key, file)), returns: false });
             }
         }
         Ok(())

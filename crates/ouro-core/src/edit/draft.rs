@@ -4,7 +4,7 @@ use crate::delta::{AddedContent, AddedPlacement, FileDelta, Register};
 use crate::digest::versions;
 use crate::edit::{Edited, Pending};
 use crate::id::{FileId, Version};
-use crate::layout::{Reach, Step, Working, lay_out, locate};
+use crate::layout::{Reach, Step, Working, lay_out, locate, returns};
 use crate::render::Devices;
 use crate::row::{Key, Missing, Rows};
 use crate::state::{Attributes, AttributesVersion, ContentVersion, File, Kind, Place, Placement};
@@ -83,8 +83,9 @@ impl<'a> Draft<'a> {
                 continue;
             }
             let delta = self.delta_after(&drafted);
+            let returns = returns(&delta);
             self.deltas.insert(id, Some(delta).filter(|d| !d.is_empty()));
-            steps.push(Step { old: drafted.old, new: drafted.new });
+            steps.push(Step { old: drafted.old, new: drafted.new, returns });
         }
         let laid = lay_out(&self.work, steps, Reach::OwnDirectory)?;
         self.work.changes.extend(laid.changes);

@@ -3,6 +3,7 @@
 use crate::device::{Commit, Device};
 use crate::table::MILLIS;
 use ouro_core::edit::{Among, purgeable};
+use ouro_core::row::Key;
 
 fn purge(device: &mut Device, settled: &Device, among: Among) -> usize {
     device
@@ -95,4 +96,49 @@ fn regression_what_was_put_back_for_a_cycle_stays_there_when_a_hidden_member_is_
         assert_eq!(device.paths(), before);
         device.check();
     }
+}
+
+/// Simulator seed 509284: in one order they were found in the directory, in the other they were not.
+#[test]
+fn regression_what_is_hidden_in_a_directory_that_returns_after_a_purge_is_laid_out_as_if_it_had_never_gone() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    for path in ["/x", "/x/inner", "/f"] {
+        a.make(path, (path == "/f").then_some("text"));
+    }
+    let made = seal(&mut a, 0);
+    b.learn(&made);
+    // A file with a name in it and no content, a directory in it, and it itself: all hidden.
+    a.rename("/f", "/x/f");
+    let moved = seal(&mut a, 1);
+    b.remove("/f");
+    let gone = seal(&mut b, 2);
+    b.make("/x/late", Some("late"));
+    let put = seal(&mut b, 3);
+    a.learn(&gone);
+    a.remove("/x/inner");
+    a.remove("/x");
+    let removed = seal(&mut a, 4);
+    // Who knows of nothing but the removal purges the directory; who knows all settles it where it is shown.
+    let before = [&made, &moved, &gone, &removed];
+    let mut purger = knowing(&before);
+    let x =
+        purger.state.values().find(|file| file.placements.iter().any(|p| p.place.name.as_bytes() == b"x")).unwrap().id;
+    let key = Key::homeless(x);
+    purger.edit(|e| e.purge(&knowing(&before).committed, &[key.clone()])).unwrap();
+    let purged = seal(&mut purger, 5);
+    for commit in [&moved, &removed] {
+        b.learn(commit);
+    }
+    b.make("/x/later", Some("later"));
+    let settled = seal(&mut b, 6);
+    let mut first = knowing(&[&made, &moved, &gone, &removed, &put, &purged, &settled]);
+    let second = knowing(&[&made, &moved, &gone, &removed, &put, &settled, &purged]);
+    assert_eq!(first.committed.0, second.committed.0, "one state, the same rows");
+    for device in [&first, &second] {
+        device.check();
+        assert!(device.paths().contains_key("/x/later"));
+    }
+    b.learn(&purged);
+    first.learn(&purged);
+    b.check();
 }
