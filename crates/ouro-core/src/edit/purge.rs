@@ -68,22 +68,21 @@ impl Edit<'_> {
     /// [`EditError::Missing`] only.
     pub fn purge(self, settled: &dyn Rows, candidates: &[Key]) -> Result<(usize, Edited), EditError> {
         let mut draft = Draft::new(self.rows, self.pending, self.devices);
-        let (mut count, mut directories) = (0, false);
+        let mut going = Vec::new();
         for key in candidates {
             let Some(Row::Record(file)) = self.rows.get(key)? else { continue };
-            if !is_hidden(self.rows, &file)? || !was_hidden(settled, &file)? {
-                continue;
+            if is_hidden(self.rows, &file)? && was_hidden(settled, &file)? {
+                going.push((file, Place { parent: key.directory, name: key.name.clone() }));
             }
-            let place = Place { parent: key.directory, name: key.name.clone() };
-            let drafted = draft.file(file.id, file.kind, Some(&place))?;
-            *drafted = File::new(file.id, file.kind);
-            directories |= file.kind == Kind::Directory;
-            count += 1;
         }
-        if directories {
+        if going.iter().any(|(file, _)| file.kind == Kind::Directory) {
             // Without a record in it a cycle is none any more, and what was put back for it would be in `Recovered/`.
             draft.settle_cuts()?;
         }
+        for (file, place) in &going {
+            *draft.file(file.id, file.kind, Some(place))? = File::new(file.id, file.kind);
+        }
+        let count = going.len();
         Ok((count, draft.finish()?))
     }
 
