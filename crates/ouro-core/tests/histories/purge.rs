@@ -123,8 +123,8 @@ fn regression_what_is_hidden_in_a_directory_that_returns_after_a_purge_is_laid_o
     let mut purger = knowing(&before);
     let x =
         purger.state.values().find(|file| file.placements.iter().any(|p| p.place.name.as_bytes() == b"x")).unwrap().id;
-    let key = Key::homeless(x);
-    purger.edit(|e| e.purge(&knowing(&before).committed, &[key.clone()])).unwrap();
+    let key = [Key::homeless(x)];
+    purger.edit(|e| e.purge(&knowing(&before).committed, &key)).unwrap();
     let purged = seal(&mut purger, 5);
     for commit in [&moved, &removed] {
         b.learn(commit);
