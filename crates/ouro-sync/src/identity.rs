@@ -270,14 +270,26 @@ impl Sync {
         Ok(proven)
     }
 
-    /// What stands in this device's log after what it knows, as far as it was made on what is known here.
+    /// What stands in this device's log from what it has not published by its own account on, as far as it was made on what is known here. The
+    /// first of that may be known all the same: a checkpoint of others holds what was published without an answer.
     async fn own_log(self: &Arc<Self>) -> Result<Vec<Commit>, SyncError> {
         let number = self.volume.device();
         let mut known = self.volume.heads();
         let mut log = Vec::new();
+        let head = known.get(&number).map_or(Seq(0), |head| head.seq);
+        let sealed = self.volume.sealed().map(|sealed| sealed.version.seq);
+        let outright = self.volume.outright().map(|(commit, _)| commit.seq);
+        let mut next = sealed.into_iter().chain(outright).chain([head.next()]).min().unwrap_or(head.next());
         while log.len() < OWN_RECORDS_MAX {
-            let next = known.get(&number).map_or(Seq(0), |head| head.seq).next();
-            let Some(read) = self.read_commit(number, next).await? else { break };
+            let Some(read) = self.read_commit(number, next).await? else {
+                if next > head {
+                    break;
+                }
+                // A collection took it.
+                log.clear();
+                next = head.next();
+                continue;
+            };
             let commit = read.commit;
             let has = |(device, parent): (&DeviceNo, &ouro_local::volume::Head)| {
                 known.get(device).is_some_and(|head| head.seq >= parent.seq)
@@ -285,8 +297,12 @@ impl Sync {
             if !commit.parents.iter().all(has) {
                 break;
             }
-            known.insert(number, ouro_local::volume::Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc });
+            if next > head {
+                let head = ouro_local::volume::Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc };
+                known.insert(number, head);
+            }
             log.push(commit);
+            next = next.next();
         }
         Ok(log)
     }

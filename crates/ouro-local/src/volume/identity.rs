@@ -13,7 +13,7 @@ use crate::pins::Pin;
 use ouro_core::codec::encode_file_delta;
 use ouro_core::content::Content;
 use ouro_core::delta::FileDelta;
-use ouro_core::id::{DeviceId, DeviceNo, FileId, Line, Version};
+use ouro_core::id::{DeviceId, DeviceNo, FileId, Line, Seq, Version};
 use ouro_core::row::RowChanges;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,10 +76,10 @@ impl Volume {
     /// Goes on as another device. What is not published goes over to it with ids of its own: a copy of this device may have given the
     /// same ones to other files. Who has a file open keeps it.
     ///
-    /// `log` is what stands in this device's own log right after what it knows, as far as everything it was made on is known: what is
-    /// unpublished here and stands there all the same does not go along, since a former self published it: `proven` are the files whose
-    /// bytes were compared ([`Volume::claims`]). All of it is one unit of the
-    /// journal, durable when this returns.
+    /// `log` is what stands in this device's own log after what it knows, as far as everything it was made on is known, and before that what it
+    /// knows and has not published by its own account: what is unpublished here and stands there all the same does not go along, since a
+    /// former self published it: `proven` are the files whose bytes were compared ([`Volume::claims`]). All of it is one unit of the journal,
+    /// durable when this returns.
     ///
     /// # Errors
     /// [`VolumeError::Missing`]: nothing changed; fetch and call again; a failing journal.
@@ -98,6 +98,8 @@ impl Volume {
             let numbers = (state.device, identity.number);
             let renumbering = Renumbering::new(numbers, &before, &published, unpublished_orphans(state));
             let after = renumbering.apply(&before, &published);
+            let head = state.heads.get(&state.device).map_or(Seq(0), |head| head.seq);
+            let log = &log[log.partition_point(|commit| commit.seq <= head)..];
             let built = self.build_with(state, log, &after)?;
             // Nothing was changed until here, and nothing fails from here on but the disk.
             let mut unit: Vec<Write> = log.iter().map(encode::commit).collect();
