@@ -1,7 +1,7 @@
 //! Devices that are copied, restored, removed, numbered alike, behind or ahead of their time.
 
 use crate::collecting::LITTLE;
-use crate::device::{End, Work};
+use crate::device::{Device, End, Work};
 use crate::history::{History, Seen};
 use crate::tree::{self, Spot};
 use futures::executor::block_on;
@@ -14,7 +14,9 @@ use ouro_local::volume::{Volume, VolumeError};
 use ouro_remote::Store;
 use ouro_repo::{Body, RULES, Record, RepoError};
 use ouro_sync::SyncError;
+use ouro_testkit::{Faults, FaultyStore};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 const ADA: usize = 0;
 const BOB: usize = 1;
@@ -184,6 +186,42 @@ fn a_copy_that_comes_back_after_the_records_in_its_place_were_collected_loses_no
         let seen = history.exchange();
         assert_eq!(paths(&seen), ["/d", "/d/g", "/f", "/later", "/of ada 0", "/of ada 1", "/of ada 2", "/of the twin"]);
     }
+}
+
+/// Simulator seed 514547: what had been published without an answer was taken for unpublished, so what was removed since came back.
+#[test]
+fn what_a_former_self_published_without_an_answer_does_not_come_back_when_a_checkpoint_holds_it() {
+    let mut history = ada_and_bob();
+    let store = FaultyStore::sharing(Arc::clone(&history.remote), 0, Faults::none());
+    let config = history.truth.repo.config_bytes().clone();
+    let dan = history.devices.len();
+    history.add(Device::new(7, "Dan", store, config, 0));
+    history.boot(dan);
+    history.finish(dan, Work::Register);
+    create(&history.volume(dan), "", "removed", b"published without an answer");
+    history.finish(dan, Work::Look);
+    history.device(dan).store.set_unreachable(true);
+    assert!(history.try_to(dan, Work::Push).is_err());
+    assert!(history.volume(dan).sealed().is_some_and(|sealed| sealed.record.is_some()));
+    let twin = history.copy(dan);
+    history.boot(twin);
+    // The one gets it there; others write a checkpoint of that; the one goes on.
+    history.device(dan).store.set_unreachable(false);
+    history.finish(dan, Work::Push);
+    for work in [Work::LearnDevices, Work::Pull, Work::Checkpoint] {
+        history.finish(ADA, work);
+    }
+    create(&history.volume(dan), "", "of dan", b"later");
+    history.finish(dan, Work::Push);
+    // The other has removed it when it begins on that.
+    let removed = spot(&history.volume(twin), "/removed");
+    history.volume(twin).edit(|e| Ok(((), e.remove(&removed.seen, &removed.parent)?))).expect("it can be done");
+    create(&history.volume(twin), "", "of the twin", b"its own");
+    history.finish(twin, Work::Begin);
+    history.finish(twin, Work::Push);
+    assert_ne!(id_of(&history, twin), id_of(&history, dan));
+    let seen = history.exchange();
+    assert_eq!(paths(&seen), ["/d", "/d/g", "/f", "/of dan", "/of the twin"]);
 }
 
 #[test]
