@@ -242,6 +242,9 @@ class History:
         if any(file in view.directories for file, _ in purgeable):
             # Without a record in it a cycle is none any more, and what was put back for it would be in `Recovered/`.
             device.settle_cuts(view)
+            gone = {file for file, _ in purgeable}
+            for added in [added for added in device.added if added[0] in gone]:
+                del device.added[added]
         for file, key in sorted(purgeable):
             device.replace(file, key)
         self.emit_changes([(file, key, value) for (file, key), value in device.added.items()], device.replaced)
