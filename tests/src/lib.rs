@@ -22,5 +22,5 @@ pub use kernel::{Connections, OpenDevice};
 pub use pair::{Pair, assert_devices_show_the_same};
 pub use place::Place;
 pub use pseudo::Pseudo;
-pub use survey::{Entry, assert_same, survey, without_directory_times};
+pub use survey::{Entry, assert_same, look_same, survey, without_directory_times};
 pub use watch::{EVER, SOON, is_long, pause, until};

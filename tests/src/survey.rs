@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -39,21 +39,33 @@ pub struct Entry {
 ///
 /// If something cannot be read.
 pub fn survey(root: &Path) -> BTreeMap<PathBuf, Entry> {
+    try_survey(root).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Whether two trees look the same now, but for the times of directories. They may still change: what went while it was looked at is not the same.
+pub fn look_same(one: &Path, other: &Path) -> bool {
+    let look = |root| try_survey(root).map(without_directory_times).ok();
+    look(one).is_some_and(|one| Some(one) == look(other))
+}
+
+fn in_words(error: io::Error, what: &str, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {what} {}: {error}", path.display()))
+}
+
+fn try_survey(root: &Path) -> io::Result<BTreeMap<PathBuf, Entry>> {
     let mut found = BTreeMap::new();
     let mut todo = vec![PathBuf::new()];
     while let Some(relative) = todo.pop() {
         let folder = root.join(&relative);
-        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
-        for entry in entries {
-            let entry = entry.unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
+        for entry in fs::read_dir(&folder).map_err(|error| in_words(error, "list", &folder))? {
+            let entry = entry.map_err(|error| in_words(error, "list", &folder))?;
             let name = relative.join(entry.file_name());
             let path = entry.path();
-            let metadata =
-                fs::symlink_metadata(&path).unwrap_or_else(|error| panic!("cannot stat {}: {error}", path.display()));
+            let metadata = fs::symlink_metadata(&path).map_err(|error| in_words(error, "stat", &path))?;
             if metadata.is_dir() {
                 todo.push(name.clone());
             }
-            found.insert(name, (look(&path, &metadata), metadata));
+            found.insert(name, (look(&path, &metadata)?, metadata));
         }
     }
     let mut first: HashMap<u64, PathBuf> = HashMap::new();
@@ -65,63 +77,59 @@ pub fn survey(root: &Path) -> BTreeMap<PathBuf, Entry> {
         }
         entries.insert(name, entry);
     }
-    entries
+    Ok(entries)
 }
 
-fn look(path: &Path, metadata: &Metadata) -> Entry {
+fn look(path: &Path, metadata: &Metadata) -> io::Result<Entry> {
     let kind = metadata.file_type();
     let (letter, content) = if kind.is_file() {
-        ('f', hash(path))
+        ('f', hash(path).map_err(|error| in_words(error, "read", path))?)
     } else if kind.is_dir() {
         ('d', Vec::new())
     } else if kind.is_symlink() {
-        let target =
-            fs::read_link(path).unwrap_or_else(|error| panic!("cannot read the link {}: {error}", path.display()));
+        let target = fs::read_link(path).map_err(|error| in_words(error, "read the link", path))?;
         ('l', target.as_os_str().as_bytes().to_vec())
     } else if kind.is_fifo() {
         ('p', Vec::new())
     } else {
         ('?', Vec::new())
     };
-    Entry {
+    Ok(Entry {
         kind: letter,
         mode: metadata.mode() & 0o7777,
         size: if kind.is_file() { metadata.len() } else { 0 },
         mtime: (metadata.mtime(), metadata.mtime_nsec()),
         content,
-        xattrs: if kind.is_symlink() { BTreeMap::new() } else { xattrs(path) },
+        xattrs: if kind.is_symlink() { BTreeMap::new() } else { xattrs(path)? },
         same_as: None,
+    })
+}
+
+fn hash(path: &Path) -> io::Result<Vec<u8>> {
+    let (mut file, mut hasher) = (fs::File::open(path)?, blake3::Hasher::new());
+    let mut bytes = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut bytes)? {
+            0 => return Ok(hasher.finalize().as_bytes().to_vec()),
+            count => hasher.update(&bytes[..count]),
+        };
     }
 }
 
-fn hash(path: &Path) -> Vec<u8> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let (mut file, mut hasher) = (fs::File::open(path)?, blake3::Hasher::new());
-        let mut bytes = vec![0; 256 << 10];
-        loop {
-            match file.read(&mut bytes)? {
-                0 => return Ok(hasher.finalize().as_bytes().to_vec()),
-                count => hasher.update(&bytes[..count]),
-            };
-        }
-    };
-    read().unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
-}
-
-fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn xattrs(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut names = vec![0_u8; XATTR_BYTES_MAX];
     let count = rustix::fs::llistxattr(path, &mut names[..])
-        .unwrap_or_else(|error| panic!("cannot list the attributes of {}: {error}", path.display()));
+        .map_err(|error| in_words(error.into(), "list the attributes of", path))?;
     let mut found = BTreeMap::new();
     for name in names[..count].split(|byte| *byte == 0).filter(|name| name.starts_with(b"user.")) {
         let key = CString::new(name).expect("split at zeros");
         let mut value = vec![0_u8; XATTR_BYTES_MAX];
         let count = rustix::fs::lgetxattr(path, &key, &mut value[..])
-            .unwrap_or_else(|error| panic!("cannot read {key:?} of {}: {error}", path.display()));
+            .map_err(|error| in_words(error.into(), "read the attributes of", path))?;
         value.truncate(count);
         found.insert(name.to_vec(), value);
     }
-    found
+    Ok(found)
 }
 
 /// Leaves out the times of directories: after a change of their listing each device has its own.

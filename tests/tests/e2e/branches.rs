@@ -127,8 +127,7 @@ fn a_branch_from_the_past_is_edited_previewed_and_merged_and_both_devices_show_t
     let copy = shown.iter().find(|name| name.contains("conflict from anna ")).expect("the other stands beside");
     assert_eq!(read(a.at("texts").join(copy)), "main's, and longer");
     until(EVER, "B has it", || b.at("texts/draft only").exists());
-    let same = || without_directory_times(survey(&a.mountpoint())) == without_directory_times(survey(&b.mountpoint()));
-    until(EVER, "both devices show the same", same);
+    until(EVER, "both devices show the same", || ouro_tests::look_same(&a.mountpoint(), &b.mountpoint()));
     let again = a.json(&["merge", "draft"]);
     assert_eq!((&again["commit"], changes(&again)), (&Value::Null, vec![]), "there is nothing new");
 

@@ -1,6 +1,6 @@
 //! An engine that dies at any moment loses nothing that was promised, and shows nothing that never was.
 
-use ouro_tests::{Device, EVER, Place, Pseudo, is_long, survey, without_directory_times};
+use ouro_tests::{Device, EVER, Place, Pseudo, is_long};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -219,9 +219,7 @@ fn a_killed_engine_keeps_what_was_fsynced_and_what_wait_acknowledged() {
     // It does come back: both see all.
     a.mount();
     a.wait();
-    ouro_tests::until(EVER, "B sees all that A has", || {
-        without_directory_times(survey(&a.mountpoint())) == without_directory_times(survey(&b.mountpoint()))
-    });
+    ouro_tests::until(EVER, "B sees all that A has", || ouro_tests::look_same(&a.mountpoint(), &b.mountpoint()));
     let report = b.json(&["check", "--read-data"]);
     assert_eq!(report["problems"].as_array().map(Vec::len), Some(0), "{report}");
 }
