@@ -90,7 +90,7 @@ impl Sync {
         let covered = |device: DeviceNo| plan.cut.get(&device).map_or(Seq(0), |head| head.seq);
         self.everything_is_there(&listed, &live).await?;
 
-        let condemned = condemned_packs(&listed, &live);
+        let condemned = self.condemned_packs(&listed, &live).await?;
         let gone_records: Vec<_> =
             listed.records.iter().filter(|((device, seq), _)| *seq <= covered(*device)).collect();
         let mut gone: Vec<Gone> = condemned.iter().filter_map(gone_pack).collect();
@@ -268,6 +268,36 @@ impl Sync {
         Ok(())
     }
 
+    /// Packs of which little is live. One that holds nothing else is none of them, however much of it is header and directory: it would be
+    /// copied again and again.
+    async fn condemned_packs(&self, listed: &Listed, live: &Live) -> Result<BTreeSet<ObjectId>, SyncError> {
+        let is_little = |lives: u64, of: u64| lives.saturating_mul(100) < of.saturating_mul(LIVE_PERCENT_MIN);
+        let mut condemned = BTreeSet::new();
+        for (object, bytes) in &listed.packs {
+            let lives = live.bytes.get(object).copied().unwrap_or(0);
+            if !is_little(lives, *bytes) {
+                continue;
+            }
+            let held = match object {
+                _ if lives == 0 => None,
+                ObjectId::Pack(id) => self
+                    .repo
+                    .pack_directory(*id)
+                    .await?
+                    .map(|blobs| blobs.iter().filter_map(|blob| blob.at).map(|at| u64::from(at.len)).sum()),
+                ObjectId::Nodes(id) => {
+                    let nodes = self.repo.nodes_directory(*id).await?;
+                    nodes.map(|nodes| nodes.iter().map(|(_, at)| u64::from(at.len)).sum())
+                }
+                ObjectId::Record(..) => None,
+            };
+            if is_little(lives, held.unwrap_or(*bytes)) {
+                condemned.insert(*object);
+            }
+        }
+        Ok(condemned)
+    }
+
     /// Copies what is live out of what is condemned, and tells where all that lies now; also of what is live and lies elsewhere too.
     async fn move_live(
         self: &Arc<Self>,
@@ -387,14 +417,6 @@ impl Sync {
     pub(super) fn storage_ms(&self) -> Option<u64> {
         self.repo.store().storage_time().map(|seconds| seconds * 1_000)
     }
-}
-
-fn condemned_packs(listed: &Listed, live: &Live) -> BTreeSet<ObjectId> {
-    let little = |(object, bytes): &(&ObjectId, &u64)| {
-        let lives = live.bytes.get(object).copied().unwrap_or(0);
-        lives.saturating_mul(100) < bytes.saturating_mul(LIVE_PERCENT_MIN)
-    };
-    listed.packs.iter().filter(little).map(|(object, _)| *object).collect()
 }
 
 fn gone_pack(object: &ObjectId) -> Option<Gone> {
