@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// A pack of which less than this part is live is copied and goes.
 const LIVE_PERCENT_MIN: u64 = 50;
+/// Header and directory may be a good part of a pack that is no larger.
+const SMALL_PACK_BYTES_MAX: u64 = 16 << 10;
 
 /// What is on the remote, by a list.
 #[derive(Default)]
@@ -279,7 +281,7 @@ impl Sync {
                 continue;
             }
             let held = match object {
-                _ if lives == 0 => None,
+                _ if lives == 0 || *bytes > SMALL_PACK_BYTES_MAX => None,
                 ObjectId::Pack(id) => self
                     .repo
                     .pack_directory(*id)
