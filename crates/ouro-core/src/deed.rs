@@ -20,6 +20,8 @@ pub struct Deeds {
     pub attributes: bool,
     /// What was only shown until then (a conflict copy, a name given by rule) was written down.
     pub settled: bool,
+    /// Its record, which showed nothing any more, was purged: nothing is seen differently, and of the rest only [`Deeds::place`] may be set.
+    pub forgotten: bool,
     /// Where it stands afterwards, or stood before if it was deleted.
     pub place: Option<Place>,
     /// Size of the content that it got, in bytes.
@@ -27,15 +29,19 @@ pub struct Deeds {
 }
 
 /// What a commit did to a file.
+///
+/// Two purged records cannot be told from what people do, and are told as that: of a file of several names as a name lost, of a conflict copy
+/// that one device removed while another wrote it down as a file as a deletion.
 pub fn deeds(delta: &FileDelta) -> Deeds {
     let replaces = |slot: u64| delta.replaced.iter().any(|(r, _)| *r == Register::Placement { slot });
     let unplaces = delta.replaced.iter().any(|(r, _)| matches!(r, Register::Placement { .. }));
     let uncontents = delta.replaced.iter().any(|(r, _)| *r == Register::Content);
     let value = delta.content.as_ref().and_then(|c| c.value.as_ref());
     let first = delta.placements.first();
+    let forgotten = is_forgotten(delta, unplaces, uncontents);
     let removed = first.is_some_and(|p| p.removed) || delta.content.as_ref().is_some_and(|c| c.value.is_none());
-    let gone = delta.placements.is_empty() && unplaces && (uncontents || delta.kind == Kind::Directory);
-    let deleted = removed || (gone && value.is_none());
+    let gone = delta.placements.is_empty() && unplaces && uncontents;
+    let deleted = !forgotten && (removed || (gone && value.is_none()));
     let is_new = delta.hint.is_none() && !unplaces && !uncontents;
     let created = !deleted && is_new && first.is_some() && (value.is_some() || delta.kind == Kind::Directory);
     let moved = delta.placements.iter().find(|p| replaces(p.slot) && !p.by_rule && !p.removed);
@@ -45,7 +51,7 @@ pub fn deeds(delta: &FileDelta) -> Deeds {
     let settled =
         delta.placements.iter().any(|p| p.by_rule && !p.removed) || delta.content.as_ref().is_some_and(|c| c.by_rule);
     let added = delta.placements.iter().any(|p| !replaces(p.slot) && !p.by_rule);
-    let links = !created && !deleted && (added || (unplaces && delta.placements.is_empty()));
+    let links = !created && !deleted && !forgotten && (added || (unplaces && delta.placements.is_empty()));
     let edited = !created && value.is_some() && !settled;
     let attributes =
         delta.attributes.is_some() && !created && !edited && !deleted && !links && renamed_from.is_none() && !settled;
@@ -53,7 +59,21 @@ pub fn deeds(delta: &FileDelta) -> Deeds {
     let place = if deleted { delta.hint.clone().or(at_first) } else { at_first.or_else(|| delta.hint.clone()) };
     let place = place.or_else(|| delta.content.as_ref().map(|c| c.at.clone()));
     let bytes = value.map(crate::content::Content::size);
-    Deeds { created, edited, renamed_from, deleted, links, attributes, settled, place, bytes }
+    Deeds { created, edited, renamed_from, deleted, links, attributes, settled, forgotten, place, bytes }
+}
+
+/// Whether a delta purges the record. It only takes away, and not what who removes something takes away: a directory is removed by a placement
+/// that says so, a file with its content. A name that is lost while others stay is none at which the record stood.
+fn is_forgotten(delta: &FileDelta, unplaces: bool, uncontents: bool) -> bool {
+    if !delta.placements.is_empty() || delta.content.is_some() || delta.attributes.is_some() {
+        return false;
+    }
+    if delta.kind == Kind::Directory {
+        return unplaces;
+    }
+    // A conflict copy that was removed before it was a file has nothing but the word that it was.
+    let buried = delta.id.is_derived() && delta.replaced.iter().all(|(register, _)| *register == Register::Content);
+    if uncontents { buried } else { unplaces && delta.hint.is_some() }
 }
 
 #[cfg(test)]
@@ -95,8 +115,8 @@ mod tests {
         let deleted = FileDelta { replaced: vec![PLACEMENT, CONTENT], ..delta(Some("a")) };
         let told = deeds(&deleted);
         assert!(told.deleted && !told.links && told.place == Some(at("a")));
-        let unlinked = FileDelta { replaced: vec![PLACEMENT], ..delta(Some("a")) };
-        assert!(deeds(&unlinked).links && !deeds(&unlinked).deleted);
+        let unlinked = FileDelta { replaced: vec![PLACEMENT], ..delta(None) };
+        assert!(deeds(&unlinked).links && !deeds(&unlinked).deleted && !deeds(&unlinked).forgotten);
         let linked = FileDelta { placements: vec![AddedPlacement { slot: 9, ..placed("b") }], ..delta(Some("a")) };
         assert!(deeds(&linked).links && !deeds(&linked).created);
         let value = Attributes { mode: 0o600, mtime_ns: 0, ctime_ns: 0, rdev: 0, xattrs: vec![] };
@@ -110,6 +130,23 @@ mod tests {
         let removed =
             FileDelta { kind: Kind::Directory, placements: vec![gone], replaced: vec![PLACEMENT], ..delta(Some("d")) };
         let told = deeds(&removed);
-        assert!(told.deleted && !told.links && told.renamed_from.is_none());
+        assert!(told.deleted && !told.links && told.renamed_from.is_none() && !told.forgotten);
+    }
+
+    #[test]
+    fn a_record_that_is_purged_is_forgotten_and_nothing_else() {
+        let only = |place| Deeds { forgotten: true, place, ..Deeds::default() };
+        let attributes = (Register::Attributes, OLD);
+        let directory = FileDelta { kind: Kind::Directory, replaced: vec![PLACEMENT, attributes], ..delta(None) };
+        assert_eq!(deeds(&directory), only(None));
+        let without_content = FileDelta { replaced: vec![PLACEMENT], ..delta(Some("a")) };
+        assert_eq!(deeds(&without_content), only(Some(at("a"))));
+        let buried = FileDelta { id: FileId::derived(7), replaced: vec![CONTENT], ..delta(None) };
+        assert_eq!(deeds(&buried), only(None));
+        let written_down = FileDelta { id: FileId::derived(7), replaced: vec![PLACEMENT, CONTENT], ..delta(Some("c")) };
+        assert!(
+            deeds(&written_down).deleted && !deeds(&written_down).forgotten,
+            "a copy that is a file is removed as one"
+        );
     }
 }

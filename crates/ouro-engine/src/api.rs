@@ -543,6 +543,8 @@ pub struct CommitLine {
     pub time: String,
     /// Files changed.
     pub files: u64,
+    /// Records that it forgot because nobody could see them any more; not among the files. Not counted in commits of a path.
+    pub forgotten: u64,
     /// What it did, in a few words.
     pub what: String,
     /// What it did to which files, the first of them: all files of the box, or those asked for.

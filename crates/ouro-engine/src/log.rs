@@ -8,7 +8,7 @@ use crate::paths::Way;
 use crate::query::kind_word;
 use crate::when::ids;
 use ouro_core::deed::{Deeds, deeds};
-use ouro_core::delta::FileDelta;
+use ouro_core::delta::{Delta, FileDelta};
 use ouro_core::id::{DeviceNo, FileId};
 use ouro_core::name::Name;
 use ouro_core::state::{Kind, Place};
@@ -108,14 +108,25 @@ struct Telling<'a> {
 impl Telling<'_> {
     /// The line of a commit; `None` if it has nothing to do with the subject.
     fn line(&mut self, logged: &Logged) -> Result<Option<CommitLine>, Failure> {
-        let files = logged.files()? as u64;
-        let decode = files <= FILES_DECODED_MAX as u64 || !matches!(self.subject, Subject::All);
-        let told = if decode { self.told(logged)? } else { Vec::new() };
-        if told.is_empty() && !(matches!(self.subject, Subject::All) && (files == 0 || !decode)) {
+        let mut files = logged.files()? as u64;
+        let everything = matches!(self.subject, Subject::All);
+        let decode = files <= FILES_DECODED_MAX as u64 || !everything;
+        let (mut told, mut forgotten) = (Vec::new(), 0);
+        if decode {
+            let mut delta = logged.commit()?.delta;
+            delta.files.retain(|file| !deeds(file).forgotten);
+            forgotten = files - delta.files.len() as u64;
+            files -= forgotten;
+            told = self.told(&delta)?;
+        }
+        if told.is_empty() && !everything {
             return Ok(None);
         }
+        if !everything {
+            forgotten = 0;
+        }
         let bytes = told.iter().filter_map(|(_, deeds)| deeds.bytes).sum();
-        let what = if decode { self.summary(&told)? } else { format!("{files} files") };
+        let what = if decode { self.summary(&told, forgotten)? } else { format!("{files} files") };
         let mut changes = Vec::new();
         for (kind, deeds) in told.iter().take(CHANGES_MAX) {
             changes.push(self.change(*kind, deeds)?);
@@ -128,6 +139,7 @@ impl Telling<'_> {
             device: self.names.get(&device).cloned().unwrap_or_else(|| format!("device {}", device.0)),
             time: rfc3339(logged.hlc().millis()),
             files,
+            forgotten,
             what,
             changes,
             bytes,
@@ -137,8 +149,7 @@ impl Telling<'_> {
     }
 
     /// What a commit did to the subject.
-    fn told(&mut self, logged: &Logged) -> Result<Vec<(Kind, Deeds)>, Failure> {
-        let delta = logged.commit()?.delta;
+    fn told(&mut self, delta: &Delta) -> Result<Vec<(Kind, Deeds)>, Failure> {
         match &mut self.subject {
             Subject::All => Ok(delta.files.iter().map(told).collect()),
             Subject::Below(known) => {
@@ -180,7 +191,7 @@ impl Telling<'_> {
     }
 
     /// What a commit did, in a few words.
-    fn summary(&self, told: &[(Kind, Deeds)]) -> Result<String, Failure> {
+    fn summary(&self, told: &[(Kind, Deeds)], forgotten: u64) -> Result<String, Failure> {
         /// So many are told by name.
         const NAMED_MAX: usize = 2;
         let mut by_word: BTreeMap<Deed, Vec<&Deeds>> = BTreeMap::new();
@@ -201,6 +212,11 @@ impl Telling<'_> {
                     None => format!("{word_text} {path}"),
                 });
             }
+        }
+        match forgotten {
+            0 => {}
+            1 => parts.push("forgot 1 record that nobody can see any more".to_owned()),
+            _ => parts.push(format!("forgot {forgotten} records that nobody can see any more")),
         }
         Ok(if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") })
     }

@@ -103,6 +103,39 @@ fn a_file_is_followed_through_its_renames_and_states_are_found_by_name() {
 }
 
 #[test]
+fn a_purge_is_in_the_log_as_what_it_is_and_no_change_of_any_path() {
+    if !Device::can_mount() {
+        return;
+    }
+    let (place, a) = (Place::folder(), Device::new("anna"));
+    a.init(&place);
+    a.mount();
+    for directory in ["kept", "kept/gone", "kept/gone/too"] {
+        fs::create_dir(a.at(directory)).expect("made");
+    }
+    fs::write(a.at("kept/gone/too/file"), "text").expect("written");
+    a.wait();
+    fs::remove_dir_all(a.at("kept/gone")).expect("removed");
+    a.json(&["snapshot", "-m", "removed"]);
+    let collect = ["gc", "--keep-all", "0s", "--grace", "0s"];
+    // What the storage's clock calls the present stays, so the first ones may find the removal too young.
+    until(EVER, "records are forgotten", || a.json(&collect)["boxes"][0]["purged"] == 2);
+
+    let newest = a.json(&["log", "-n", "1"])["commits"][0].clone();
+    assert_eq!((&newest["forgotten"], &newest["files"]), (&Value::from(2), &Value::from(0)), "{newest}");
+    assert_eq!(newest["what"], "forgot 2 records that nobody can see any more");
+    assert_eq!(newest["changes"], Value::Array(Vec::new()));
+    let text = a.ok(&["log"]);
+    assert!(text.contains("forgot 2 records"), "{text}");
+    let kept = asked(&a, &["log"], &a.at("kept"));
+    let kept = kept["commits"].as_array().expect("commits");
+    assert!(kept.iter().all(|commit| commit["id"] != newest["id"]), "{kept:?}");
+    assert_eq!(kept[0]["snapshot"], "removed", "the last that changed anything in it");
+    assert_eq!(changes(&a.json(&["diff", "removed", "now"])), Vec::<String>::new());
+    assert_eq!(a.ok(&["diff", "removed", "now"]), "No difference.\n");
+}
+
+#[test]
 fn what_was_is_restored_without_reading_a_byte_and_what_is_newer_stays_in_history() {
     let Some(pair) = Pair::over(Place::folder) else { return };
     let (a, b) = (&pair.a, &pair.b);

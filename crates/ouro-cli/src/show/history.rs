@@ -179,6 +179,7 @@ mod tests {
             device: "desk".into(),
             time: "2026-11-22T14:30:05Z".into(),
             files: 1,
+            forgotten: 0,
             what: "created a".into(),
             changes: vec![change(&[Deed::Created], "a", None, Some(5))],
             bytes: 5,

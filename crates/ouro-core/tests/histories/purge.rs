@@ -2,6 +2,7 @@
 
 use crate::device::{Commit, Device};
 use crate::table::MILLIS;
+use ouro_core::deed::deeds;
 use ouro_core::edit::{Among, purgeable};
 use ouro_core::row::Key;
 
@@ -47,6 +48,43 @@ fn what_was_hidden_when_all_knew_it_goes_and_nothing_else() {
     device.check();
     assert_eq!(device.paths().into_keys().collect::<Vec<_>>(), ["", "/kept"]);
     assert!(device.state.values().all(|file| file.placements.iter().all(|p| !p.removed)), "no record is left");
+}
+
+/// Whoever reads the log is not told that something was deleted when nothing was.
+#[test]
+fn a_purge_is_told_as_forgetting_and_what_people_removed_as_deleting() {
+    let (mut a, mut b) = (Device::new(1), Device::new(2));
+    a.make("/d", None);
+    for file in ["/d/f", "/renamed", "/edited"] {
+        a.make(file, Some("text"));
+    }
+    let made = seal(&mut a, 0);
+    b.learn(&made);
+    // A name without content, which somebody else deleted, and a conflict copy that is removed before it is a file.
+    a.rename("/renamed", "/elsewhere");
+    a.write("/edited", "by a");
+    a.remove_all("/d");
+    let by_a = seal(&mut a, 1);
+    b.remove("/renamed");
+    b.write("/edited", "by b");
+    let by_b = seal(&mut b, 2);
+    a.learn(&by_b);
+    let copy = a.paths().into_keys().find(|path| path.contains("(conflict")).expect("there is a copy");
+    a.remove(&copy);
+    let buried = seal(&mut a, 3);
+    let told = |commit: &Commit| commit.delta.files.iter().map(deeds).collect::<Vec<_>>();
+    assert_eq!(told(&by_a).iter().filter(|told| told.deleted).count(), 2, "the directory and what was in it");
+    assert_eq!(told(&by_b).iter().filter(|told| told.deleted).count(), 1);
+    assert_eq!(told(&buried).iter().filter(|told| told.deleted).count(), 1);
+    for commit in [&made, &by_a, &by_b, &buried] {
+        assert!(told(commit).iter().all(|told| !told.forgotten), "{:?}", told(commit));
+    }
+    assert_eq!(purge(&mut a, &knowing(&[&made, &by_a, &by_b, &buried]), Among::Everything), 3);
+    let purged = told(&seal(&mut a, 4));
+    assert_eq!(purged.len(), 3);
+    for told in purged {
+        assert!(told.forgotten && !told.deleted && !told.links && !told.settled && !told.edited, "{told:?}");
+    }
 }
 
 /// What a device that was given up puts into a purged directory is found in `Recovered/`, and so is the next one.
