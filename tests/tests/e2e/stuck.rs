@@ -4,6 +4,7 @@ use ouro_tests::{Connections, Device, EVER, NOBODY, OpenDevice, Place, Pseudo, i
 use rustix::fs::{FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, Permissions};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 const DEADLINE_MS: &str = "120000";
 /// Looks at a thread that waits in the kernel, one after the other: one that waits for a disk is through before.
 const LOOKS: usize = 50;
-/// What is to end at once takes so long on a busy machine.
+/// What is to happen at once takes so long on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(15);
 
 /// A device of which a thread is stuck in the kernel, and the program that waits for it.
@@ -50,16 +51,34 @@ impl Stuck {
         device.ok(&["free".as_ref(), path.as_os_str()]);
         device.remount();
         let held = hold_back(place.data());
-        let quiet = |command: &mut Command| {
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs")
-        };
-        let reader = quiet(device.command("cat").arg(&path));
-        until(EVER, "cat waits for the mount", || is_waiting(reader.id()));
+        let quiet =
+            |command: &mut Command| command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it runs");
+        let reader = quiet(device.command("cat").arg(&path).stderr(Stdio::null()));
+        until(EVER, "cat waits for bytes", || waits_for_bytes(reader.id(), &path));
         let mut restore = device.command(device.program());
-        let restorer = quiet(restore.arg("restore").arg(&path).args(["--at", "first"]));
-        let stuck = Stuck { device, _place: place, held, reader, restorer, before };
-        until(EVER, "a thread of the engine is stuck in the kernel", || stuck.has_stuck_thread());
+        let restorer = quiet(restore.arg("restore").arg(&path).args(["--at", "first"]).stderr(Stdio::piped()));
+        let mut stuck = Stuck { device, _place: place, held, reader, restorer, before };
+        let mut restored = None;
+        until(EVER, "a thread of the engine is stuck in the kernel", || {
+            restored = restored.or_else(|| stuck.has_restored().then(Instant::now));
+            // What the kernel is told is sent beside it.
+            let late = restored.is_some_and(|when| when.elapsed() > AT_ONCE);
+            let is_stuck = stuck.has_stuck_thread();
+            assert!(is_stuck || !late, "restored, and nothing is stuck: cat is {:?}", state_of(stuck.reader.id()));
+            is_stuck
+        });
         stuck
+    }
+
+    /// Whether the restore is through. It must not fail: then nothing comes to be stuck.
+    fn has_restored(&mut self) -> bool {
+        let Some(status) = self.restorer.try_wait().expect("waited") else { return false };
+        let mut said = String::new();
+        if let Some(mut stderr) = self.restorer.stderr.take() {
+            stderr.read_to_string(&mut said).expect("it is text");
+        }
+        assert!(status.success(), "the restore failed: {said}");
+        true
     }
 
     fn has_stuck_thread(&self) -> bool {
@@ -138,6 +157,11 @@ fn kill(pid: i32) {
     kill_process(pid, Signal::KILL).expect("it runs");
 }
 
+/// The state of a process of one thread, a letter.
+fn state_of(pid: u32) -> Option<char> {
+    state(pid.cast_signed(), &pid.to_string())
+}
+
 /// The state of a thread, a letter.
 fn state(pid: i32, thread: &str) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
@@ -150,10 +174,14 @@ fn is_engine(pid: i32) -> bool {
     line.split(|byte| *byte == 0).any(|argument| argument == b"service")
 }
 
-/// Whether cat is what runs there by now, and sleeps in a system call.
-fn is_waiting(pid: u32) -> bool {
-    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.ends_with("cat"))
-        && fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|call| !call.starts_with("running"))
+/// Whether it waits for bytes of this file, so that the kernel holds their pages. Also `open` and `fstat` wait for the engine, for longer the
+/// busier the machine is, and no page is held yet; but they can be interrupted, unlike who waits for a page.
+fn waits_for_bytes(pid: u32, path: &Path) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let first = call.split_whitespace().nth(1).and_then(|argument| argument.strip_prefix("0x"));
+    let Some(descriptor) = first.and_then(|digits| u64::from_str_radix(digits, 16).ok()) else { return false };
+    let opened = fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
+    opened.is_ok_and(|opened| opened.file_name() == path.file_name()) && state_of(pid) == Some('D')
 }
 
 #[test]
