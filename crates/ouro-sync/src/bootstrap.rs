@@ -53,7 +53,7 @@ impl Sync {
             let covered = collection.map(|collection| collected_of(&collection).checkpoint.covers).unwrap_or_default();
             let Some(newest) = newest else { return Ok(()) };
             let checkpoint = self.checkpoint_of(&newest, &covered).await?;
-            return self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await;
+            return self.begin_on(checkpoint).await;
         }
         let checkpoint = match (&collection, newest) {
             // What lies below a collection's checkpoint may be gone.
@@ -70,14 +70,24 @@ impl Sync {
             (None, Some(newest)) => self.checkpoint_of(&newest, &BTreeMap::new()).await?,
             (None, None) => return Ok(()),
         };
-        self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await?;
+        self.begin_on(checkpoint).await?;
         match collection.filter(|collection| collection.ends.is_some()) {
             Some(ended) => {
                 self.repo.know_collection(ended.clone());
-                self.note(&ended, None).await
+                self.note(&ended, None, false).await
             }
             None => Ok(()),
         }
+    }
+
+    /// Stands on a checkpoint, unless it holds a commit that this device was about to publish: then that is known now, and the logs are read on
+    /// from there, or from a collection.
+    async fn begin_on(self: &Arc<Self>, checkpoint: Announced) -> Result<(), SyncError> {
+        self.outlive_covered(&checkpoint.covers).await?;
+        if self.volume.heads().is_empty() {
+            self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await?;
+        }
+        Ok(())
     }
 
     async fn checkpoint_of(

@@ -1,5 +1,6 @@
 //! Checkpoints: the deltas since the last one folded into the tree, and written out.
 
+use crate::collection::LOOK_BEFORE_PUT_MS;
 use crate::status::Cost;
 use crate::{Sync, SyncError};
 use ouro_core::delta::Delta;
@@ -37,12 +38,9 @@ impl Sync {
     /// # Errors
     /// Anything the remote or the disk says. Nodes that were written and not announced are garbage, nothing else.
     pub async fn checkpoint(self: &Arc<Self>) -> Result<(), SyncError> {
+        self.look_if_due(LOOK_BEFORE_PUT_MS).await?;
         let _turn = self.turn.lock().await;
-        self.finish_outright().await?;
-        if let Some(sealed) = self.volume.sealed() {
-            // It has taken the next place in the log already.
-            self.push_anyhow(sealed).await?;
-        }
+        self.finish_earlier().await?;
         let began = self.ports.clock.monotonic_ns();
         let before = self.repo.store().usage();
         let input = Arc::new(self.volume.checkpoint_input());

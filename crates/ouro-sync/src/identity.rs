@@ -3,7 +3,7 @@
 use crate::{Sync, SyncError};
 use ouro_core::content::Content;
 use ouro_core::id::{BlobId, DeviceId, DeviceNo, FileId, Seq};
-use ouro_local::volume::{Claim, Commit, Identity, VolumeError};
+use ouro_local::volume::{Claim, Commit, Cut, Identity, VolumeError};
 use ouro_remote::RemoteError;
 use ouro_repo::{Branch, DeviceInfo, Ports, RULES, Removal, RepoError};
 use std::collections::BTreeSet;
@@ -157,6 +157,24 @@ impl Sync {
         let listed = newest.and_then(|newest| newest.covered(number).map(|covered| covered.seq));
         // A list may be stale.
         Ok(known.max(listed).unwrap_or(Seq(0)))
+    }
+
+    /// Called before this device stands on a checkpoint that may cover more of its log than it knows: a copy of it wrote there, and the records
+    /// by which that would be noticed may be gone. Under their names it would publish what nobody ever reads. What both had fixed before they
+    /// were two is its own as well. The caller has the turn.
+    ///
+    /// # Errors
+    /// What the remote says; then nothing may be stood on.
+    pub(crate) async fn outlive_covered(self: &Arc<Self>, covers: &Cut) -> Result<(), SyncError> {
+        let is_ahead = || covers.get(&self.volume.device()).is_some_and(|head| head.seq > self.volume.own_seq());
+        while is_ahead() {
+            self.check_identity().await?;
+            if is_ahead() {
+                // The next record of the log is the very one that waits here to be published.
+                self.finish_earlier().await?;
+            }
+        }
+        Ok(())
     }
 
     /// What to do when the name of this device's next commit is taken by something else, whole or torn: goes on under another identity, or says

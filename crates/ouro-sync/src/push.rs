@@ -29,15 +29,11 @@ impl Sync {
     /// # Errors
     /// Anything the remote or the disk says. That another machine writes as this device is none: this one goes on as another device.
     pub async fn push(self: &Arc<Self>) -> Result<bool, SyncError> {
-        let looked = self.looked.lock().is_some();
-        if looked {
+        if self.has_unpublished() {
+            // What this device takes for stored may be gone, and the next name of its log may have been a copy's and be free again.
             self.look_if_due(LOOK_BEFORE_PUT_MS).await?;
         }
         let _turn = self.turn.lock().await;
-        if !looked && self.line().is_main() && self.has_unpublished() {
-            // The next name of its log may have been a copy's and be free again, since a collection took that record.
-            self.check_identity().await?;
-        }
         self.finish_outright().await?;
         let Some(sealed) = self.with_all(|sync| sync.volume.seal()).await? else { return Ok(false) };
         self.tell(|status| status.pushing = true);
@@ -185,10 +181,11 @@ impl Sync {
 
     /// Goes on without what a collection took from under files that were changed in part: others had deleted or replaced them, and this device
     /// was not waited for. Returns all the blobs below these files that are gone. `error` is returned if nothing sealed stands on `blob`, and if
-    /// nothing was ever collected: then the storage is damaged, and what is missing may come back.
+    /// every collection waited for this device: then the storage is damaged, and what is missing may come back.
     async fn go_without(self: &Arc<Self>, blob: BlobId, error: RepoError) -> Result<BTreeSet<BlobId>, SyncError> {
         let below = self.blocking(move |sync| sync.volume.below_sealed(blob)).await?;
-        if below.is_empty() || self.repo.collections().await?.is_empty() {
+        let newest = self.repo.collections().await?.into_values().next_back();
+        if below.is_empty() || !newest.is_some_and(|newest| self.may_miss_bytes(&newest)) {
             return Err(error.into());
         }
         let mut gone = BTreeSet::from([blob]);

@@ -1,6 +1,6 @@
 //! When things happen: pushing soon after a change, pulling often while somebody writes, backing off when the remote is away.
 
-use crate::collection::{LOOK_BEFORE_PUT_MS, LOOK_MS};
+use crate::collection::LOOK_MS;
 use crate::{Sync, SyncError};
 use futures::FutureExt;
 use futures::future::{Either, select};
@@ -84,10 +84,7 @@ impl Sync {
                     break;
                 }
                 self.settle_down().await;
-                let mut outcome = self.look_if_due(LOOK_BEFORE_PUT_MS).await;
-                if outcome.is_ok() {
-                    outcome = self.push().await.map(|_| ());
-                }
+                let mut outcome = self.push().await.map(|_| ());
                 if outcome.is_ok() && self.checkpoint_due() {
                     outcome = self.checkpoint().await;
                 }

@@ -46,6 +46,8 @@ pub struct Collected {
     /// The checkpoint of the collection before, as long as this one has not ended: commits that were made without knowing all of this
     /// one's checkpoint lie on it.
     pub before: Announced,
+    /// Whether this one, or any before it, did not wait for this device: what it had changed in part then may have lost the rest.
+    pub missed: bool,
 }
 
 impl Collected {
@@ -80,6 +82,7 @@ pub(super) fn encode(collected: &Collected) -> Vec<u8> {
     }
     out.u8(u8::from(collected.ended));
     encode::announced(&mut out, &collected.before);
+    out.u8(u8::from(collected.missed));
     out.into_vec()
 }
 
@@ -102,8 +105,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Collected, DecodeError> {
     let told = input.remaining() > 0;
     let ended = !told || input.u8()? != 0;
     let before = if told { encode::read_announced(&mut input)? } else { Announced::default() };
+    let missed = input.remaining() > 0 && input.u8()? != 0;
     input.finish()?;
-    Ok(Collected { number, checkpoint, kept, ended, before })
+    Ok(Collected { number, checkpoint, kept, ended, before, missed })
 }
 
 impl Volume {

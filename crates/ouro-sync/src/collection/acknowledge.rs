@@ -54,7 +54,10 @@ impl Sync {
         };
         if let Some(newest) = newest {
             self.repo.know_collection(newest.clone());
-            self.outlive_collected(&newest).await?;
+            {
+                let _turn = self.turn.lock().await;
+                self.outlive_covered(&cut_of(&newest.checkpoint)).await?;
+            }
             taken += self.pull().await?;
             if self.catch_up(&newest).await? {
                 taken += self.pull().await?;
@@ -69,17 +72,6 @@ impl Sync {
     /// Looks, if the last time is longer ago than this.
     pub(crate) async fn look_if_due(self: &Arc<Self>, after_ms: u64) -> Result<(), SyncError> {
         if self.look_due(after_ms) { Box::pin(self.look()).await.map(drop) } else { Ok(()) }
-    }
-
-    /// A collection covers more of this device's log than it knows: a copy of it wrote there, and the records by which that would be noticed are
-    /// gone. Under their names this device would publish what nobody ever reads.
-    async fn outlive_collected(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
-        let covered = newest.covered(self.volume.device()).map_or(Seq(0), |covered| covered.seq);
-        if covered <= self.volume.own_seq() {
-            return Ok(());
-        }
-        let _turn = self.turn.lock().await;
-        self.check_identity().await
     }
 
     /// The silence of a log below a collection's checkpoint is no news: its records may be gone. Who is there begins anew on the checkpoint.
@@ -103,9 +95,9 @@ impl Sync {
             return if *self.hinted.lock() < newest.number.0 { self.hint_acknowledged().await } else { Ok(()) };
         }
         if newest.ends.is_some_and(|number| number.0 == self.acknowledged()) {
-            return self.note(newest, before).await;
+            return self.note(newest, before, false).await;
         }
-        let missed = newest.ends.is_some() || newest.expired.contains(&self.volume.device());
+        let missed = self.misses(newest);
         self.forget_places(newest, missed).await?;
         let heads = self.volume.heads();
         let behind = |(device, seq): &(DeviceNo, Seq)| heads.get(device).is_none_or(|h| h.seq < *seq);
@@ -126,19 +118,36 @@ impl Sync {
         self.keep_own(newest).await?;
         self.stand_above(newest).await?;
         self.drop_stale_nodes(newest, missed).await?;
-        self.note(newest, before).await
+        self.note(newest, before, missed).await
+    }
+
+    /// Whether a collection ended that did not wait for this device, and that it has not taken note of yet.
+    fn misses(&self, newest: &Collection) -> bool {
+        let (acknowledged, number) = (self.acknowledged(), newest.number.0);
+        let ended = newest.ends.is_some_and(|ended| ended.0 != acknowledged);
+        acknowledged < number && (ended || newest.expired.contains(&self.volume.device()))
+    }
+
+    /// Whether bytes that this device referred to, without having published that, may be gone: a collection did not wait for it, or for what it
+    /// was before it went on as another device.
+    pub(crate) fn may_miss_bytes(&self, newest: &Collection) -> bool {
+        let missed = self.volume.collected().is_some_and(|collected| collected.missed);
+        missed || self.volume.identity().is_some() || self.misses(newest)
     }
 
     pub(crate) async fn note(
         self: &Arc<Self>,
         newest: &Collection,
         before: Option<&Collection>,
+        missed: bool,
     ) -> Result<(), SyncError> {
         // A stale list may lack the one that this device knows to have ended, and show one before it that is gone.
-        let known = self.volume.collected().filter(|known| known.ended).map_or(0, |known| known.number);
+        let last = self.volume.collected();
+        let missed = missed || last.as_ref().is_some_and(|last| last.missed);
+        let known = last.filter(|known| known.ended).map_or(0, |known| known.number);
         let before = before.filter(|before| newest.ends.is_none() && before.number.0 > known);
         let before = before.map(|before| collected_of(before).checkpoint);
-        let collected = Collected { before: before.unwrap_or_default(), ..collected_of(newest) };
+        let collected = Collected { before: before.unwrap_or_default(), missed, ..collected_of(newest) };
         self.blocking(move |sync| sync.volume.note_collection(collected)).await??;
         self.hint_acknowledged().await
     }
@@ -266,5 +275,5 @@ pub(crate) fn collected_of(collection: &Collection) -> Collected {
         digest: Digest(collection.digest),
     };
     let ended = collection.ends.is_some();
-    Collected { number: collection.number.0, checkpoint, kept: kept.collect(), ended, before: Announced::default() }
+    Collected { number: collection.number.0, checkpoint, kept: kept.collect(), ended, ..Collected::default() }
 }

@@ -65,16 +65,32 @@ impl Contents {
         self.kept.extend(contents);
     }
 
-    /// The first content that should be among those shown and is not.
-    pub(crate) fn lost(&self, shown: &BTreeSet<Vec<u8>>) -> Option<&Vec<u8>> {
+    /// The contents that should be among those shown and are not.
+    pub(crate) fn lost<'a>(&'a self, shown: &'a BTreeSet<Vec<u8>>) -> impl Iterator<Item = &'a Vec<u8>> {
         let once = |content: &&Vec<u8>| self.times.get(*content) == Some(&1);
-        self.kept.iter().filter(once).find(|content| !self.gone.contains(*content) && !shown.contains(*content))
+        self.kept.iter().filter(once).filter(|content| !self.gone.contains(*content) && !shown.contains(*content))
     }
 
-    /// The first content that nobody ever wrote.
-    pub(crate) fn invented<'a>(&self, shown: &'a BTreeSet<Vec<u8>>) -> Option<&'a Vec<u8>> {
-        shown.iter().find(|content| !content.is_empty() && !self.times.contains_key(*content))
+    /// The contents that nobody ever wrote.
+    pub(crate) fn invented<'a>(&'a self, shown: &'a BTreeSet<Vec<u8>>) -> impl Iterator<Item = &'a Vec<u8>> {
+        shown.iter().filter(|content| !content.is_empty() && !self.times.contains_key(*content))
     }
+
+    /// Whether what is left of a content was shown, with zeros where the rest was.
+    pub(crate) fn is_left_of(&self, content: &[u8], shown: &BTreeSet<Vec<u8>>) -> bool {
+        shown.iter().chain(&self.gone).any(|left| is_rest(left, content))
+    }
+
+    /// Whether this is what is left of a content that was written.
+    pub(crate) fn is_left(&self, left: &[u8]) -> bool {
+        self.times.keys().any(|content| is_rest(left, content))
+    }
+}
+
+/// Whether the one is the other with zeros for a part of it.
+fn is_rest(left: &[u8], content: &[u8]) -> bool {
+    let same = |(left, content): (&u8, &u8)| left == content || *left == 0;
+    left.len() == content.len() && left.iter().any(|byte| *byte != 0) && left.iter().zip(content).all(same)
 }
 
 /// A content for people: how it begins, and its length.

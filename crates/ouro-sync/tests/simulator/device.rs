@@ -93,6 +93,8 @@ pub(crate) struct Device {
     pub(crate) registered: bool,
     /// Records that its collections purged.
     pub(crate) purged: Arc<AtomicU64>,
+    /// Whether it said that zeros stand for what was collected.
+    said_zeros: bool,
     process: Option<Process>,
 }
 
@@ -128,6 +130,7 @@ impl Device {
             locations: None,
             registered: false,
             purged: Arc::default(),
+            said_zeros: false,
             process: None,
         }
     }
@@ -146,6 +149,11 @@ impl Device {
 
     pub(crate) fn running_mut(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
+    }
+
+    /// Whether it ever said that zeros stand for what was collected under a file that was changed in part.
+    pub(crate) fn said_zeros(&self) -> bool {
+        self.said_zeros || self.process.as_ref().is_some_and(|process| !process.sync.status().incomplete.is_empty())
     }
 
     /// The process, of a device that has one.
@@ -235,6 +243,7 @@ impl Device {
 
     /// Ends the process in the middle of whatever it does.
     pub(crate) fn crash(&mut self, world: &Simulation, end: End, chance: &mut Chance) {
+        self.said_zeros = self.said_zeros();
         let Some(process) = self.process.take() else { return };
         world.end(process.group);
         let ledger = &process.ledger;
@@ -279,6 +288,7 @@ impl Device {
             locations,
             registered: self.registered,
             purged: Arc::default(),
+            said_zeros: false,
             process: None,
         }
     }

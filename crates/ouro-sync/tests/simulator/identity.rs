@@ -188,9 +188,8 @@ fn a_copy_that_comes_back_after_the_records_in_its_place_were_collected_loses_no
     }
 }
 
-/// Simulator seed 514547: what had been published without an answer was taken for unpublished, so what was removed since came back.
-#[test]
-fn what_a_former_self_published_without_an_answer_does_not_come_back_when_a_checkpoint_holds_it() {
+/// Dan and his copy, both about to publish the very same commit, in which there is `/fixed`.
+fn with_a_commit_of_two() -> (History, usize, usize) {
     let mut history = ada_and_bob();
     let store = FaultyStore::sharing(Arc::clone(&history.remote), 0, Faults::none());
     let config = history.truth.repo.config_bytes().clone();
@@ -198,15 +197,53 @@ fn what_a_former_self_published_without_an_answer_does_not_come_back_when_a_chec
     history.add(Device::new(7, "Dan", store, config, 0));
     history.boot(dan);
     history.finish(dan, Work::Register);
-    create(&history.volume(dan), "", "removed", b"published without an answer");
+    create(&history.volume(dan), "", "fixed", b"published without an answer");
     history.finish(dan, Work::Look);
     history.device(dan).store.set_unreachable(true);
     assert!(history.try_to(dan, Work::Push).is_err());
     assert!(history.volume(dan).sealed().is_some_and(|sealed| sealed.record.is_some()));
     let twin = history.copy(dan);
     history.boot(twin);
-    // The one gets it there; others write a checkpoint of that; the one goes on.
     history.device(dan).store.set_unreachable(false);
+    (history, dan, twin)
+}
+
+/// Simulator seed 610477: the copy stood on a checkpoint that held its own commit, and waited to publish that all the same.
+#[test]
+fn a_copy_begins_on_a_collection_that_holds_the_commit_it_was_about_to_publish() {
+    for goes_on in [false, true] {
+        let (mut history, dan, twin) = with_a_commit_of_two();
+        history.finish(dan, Work::Push);
+        if goes_on {
+            write(&history.volume(dan), "/fixed", b"by dan");
+            history.finish(dan, Work::Push);
+        }
+        history.finish(ADA, Work::LearnDevices);
+        history.finish(ADA, Work::Pull);
+        write(&history.volume(ADA), "/fixed", b"by ada");
+        history.finish(ADA, Work::Push);
+        write(&history.volume(twin), "/fixed", b"by the twin");
+        *history.device(ADA).process().retention.lock() = LITTLE;
+        history.finish(ADA, Work::Collect);
+        history.finish(twin, Work::Look);
+        history.audit();
+        history.finish(twin, Work::Push);
+        history.finish(dan, Work::Begin);
+        let seen = history.exchange();
+        let both = ["/d", "/d/g", "/f", "/fixed"];
+        let copies: Vec<&str> = paths(&seen).into_iter().filter(|path| !both.contains(path)).collect();
+        assert!(copies.len() == 1 && copies[0].contains("conflict"), "{:?}", paths(&seen));
+        let all: BTreeSet<&[u8]> = seen.values().flatten().map(Vec::as_slice).collect();
+        assert!(all.contains(&b"by ada"[..]) && all.contains(&b"by the twin"[..]));
+        assert!(!all.contains(&b"published without an answer"[..]) && !all.contains(&b"by dan"[..]));
+    }
+}
+
+/// Simulator seed 514547: what had been published without an answer was taken for unpublished, so what was removed since came back.
+#[test]
+fn what_a_former_self_published_without_an_answer_does_not_come_back_when_a_checkpoint_holds_it() {
+    let (mut history, dan, twin) = with_a_commit_of_two();
+    // The one gets it there; others write a checkpoint of that; the one goes on.
     history.finish(dan, Work::Push);
     for work in [Work::LearnDevices, Work::Pull, Work::Checkpoint] {
         history.finish(ADA, work);
@@ -214,7 +251,7 @@ fn what_a_former_self_published_without_an_answer_does_not_come_back_when_a_chec
     create(&history.volume(dan), "", "of dan", b"later");
     history.finish(dan, Work::Push);
     // The other has removed it when it begins on that.
-    let removed = spot(&history.volume(twin), "/removed");
+    let removed = spot(&history.volume(twin), "/fixed");
     history.volume(twin).edit(|e| Ok(((), e.remove(&removed.seen, &removed.parent)?))).expect("it can be done");
     create(&history.volume(twin), "", "of the twin", b"its own");
     history.finish(twin, Work::Begin);

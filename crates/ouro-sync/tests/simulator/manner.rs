@@ -110,7 +110,7 @@ impl Manner {
                 collects: true,
                 rivals: chance.percent(70),
                 dated: chance.percent(50),
-                copies: chance.percent(10),
+                copies: chance.percent(30),
                 removes: false,
             },
         };
