@@ -3,7 +3,7 @@
 use crate::interrupt::interrupted;
 use futures::future::{Either, select};
 use ouro_core::port::Runtime;
-use ouro_vfs::{Errno, Reply, Stop, Vfs, Wait};
+use ouro_vfs::{Errno, NodeNo, Reply, Stop, Vfs, Wait};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -96,6 +96,12 @@ impl Carrier {
         }
         tracing::error!(pid, waits = WAITS_MAX, "an operation kept asking for something more and was given up");
         Err(Errno::Io)
+    }
+
+    /// Makes the kernel list a directory anew when it is opened next. In a task: whoever answers the kernel does not wait for it.
+    pub(crate) fn drop_listing(&self, directory: NodeNo) {
+        let vfs = Arc::clone(&self.vfs);
+        self.runtime.spawn(self.runtime.blocking(Box::new(move || vfs.drop_listing(directory))));
     }
 
     /// Calls `operation` once. A panic in it is a bug that costs one operation and not the mount: a kernel thread that unwinds answers nobody.

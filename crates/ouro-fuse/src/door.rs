@@ -14,6 +14,7 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 use futures::channel::oneshot;
+use ouro_core::state::Kind;
 use ouro_vfs::{Caller, Errno, Handle, NodeNo, SetAttributes, Stat, Stop, Vfs};
 use std::ffi::OsStr;
 use std::io;
@@ -46,6 +47,9 @@ const FILE_FLAGS: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FO
 /// A listing is kept until the directory changes or the vfs says so.
 const DIRECTORY_FLAGS: FopenFlags = FopenFlags::FOPEN_CACHE_DIR.union(FopenFlags::FOPEN_KEEP_CACHE);
 
+/// What the kernel names an open directory by: nothing is noted of it.
+const NO_HANDLE: FileHandle = FileHandle(0);
+
 /// Block size of statfs, in bytes.
 const STATFS_BLOCK_BYTES: u32 = 4096;
 
@@ -55,6 +59,8 @@ const FREE_FILES: u64 = 1 << 32;
 /// The door to one mount.
 pub(crate) struct Door {
     carrier: Carrier,
+    /// The kernel can open directories without asking.
+    opens_itself: bool,
     /// Falls with the door, which is how the end of the mount is noticed.
     _open: oneshot::Sender<()>,
 }
@@ -63,7 +69,7 @@ impl Door {
     /// The door, and what resolves when it is gone.
     pub(crate) fn new(carrier: Carrier) -> (Door, oneshot::Receiver<()>) {
         let (open, closed) = oneshot::channel();
-        (Door { carrier, _open: open }, closed)
+        (Door { carrier, opens_itself: false, _open: open }, closed)
     }
 }
 
@@ -137,6 +143,7 @@ impl Filesystem for Door {
                 tracing::info!(?wanted, "this kernel lacks a feature; things work without it, more slowly");
             }
         }
+        self.opens_itself = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT).is_ok();
         let set = config
             .set_max_write(TRANSFER_BYTES_MAX)
             .and(config.set_max_background(BACKGROUND_MAX).map(u32::from).map_err(u32::from));
@@ -200,7 +207,20 @@ impl Filesystem for Door {
             mtime: mtime.map(time_to_set),
             handle: fh.map(handle),
         };
-        self.carrier.run(caller.pid, reply, move |vfs| vfs.setattr(&caller, number, &change), send_attributes);
+        let rights = mode.is_some() || uid.is_some() || gid.is_some();
+        self.carrier.run(
+            caller.pid,
+            reply,
+            move |vfs| vfs.setattr(&caller, number, &change),
+            move |carrier, reply, result| {
+                let directory = result.as_ref().is_ok_and(|stat| stat.kind == Kind::Directory);
+                send_attributes(carrier, reply, result);
+                if rights && directory {
+                    // Who may not read it any more is refused when it is listed anew.
+                    carrier.drop_listing(number);
+                }
+            },
+        );
     }
 
     fn readlink(&self, request: &Request, number: INodeNo, reply: ReplyData) {
@@ -382,38 +402,28 @@ impl Filesystem for Door {
         self.carrier.run_blocking(request.pid(), reply, move |vfs| vfs.fsync(number, fh, data_only), send_empty);
     }
 
-    fn opendir(&self, request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let (caller, number) = (caller(request), node(number));
-        self.carrier.run(
-            caller.pid,
-            reply,
-            move |vfs| vfs.opendir(&caller, number),
-            move |carrier, reply, result| match result {
-                Ok(handle) => {
-                    let flags = if carrier.vfs.is_volatile(number) { FopenFlags::empty() } else { DIRECTORY_FLAGS };
-                    reply.opened(FileHandle(handle.0), flags);
-                }
-                Err(errno) => reply.error(code(errno)),
-            },
-        );
+    /// Asked for the last time once every box has begun: the answer switches these requests off for the mount, and the kernel keeps listings
+    /// like those of [`DIRECTORY_FLAGS`] by itself. Two requests less for each directory, one of which is waited for.
+    fn opendir(&self, _: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let vfs = &self.carrier.vfs;
+        if self.opens_itself && vfs.have_begun() {
+            return reply.error(fuser::Errno::ENOSYS);
+        }
+        let flags = if vfs.is_volatile(node(number)) { FopenFlags::empty() } else { DIRECTORY_FLAGS };
+        reply.opened(NO_HANDLE, flags);
     }
 
-    fn readdir(&self, request: &Request, number: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
-        list(&self.carrier, caller(request), node(number), handle(fh), offset, Names(reply));
+    fn readdir(&self, request: &Request, number: INodeNo, _: FileHandle, offset: u64, reply: ReplyDirectory) {
+        list(&self.carrier, caller(request), node(number), offset, Names(reply));
     }
 
-    fn readdirplus(&self, request: &Request, number: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
-        list(&self.carrier, caller(request), node(number), handle(fh), offset, WithAttributes(reply));
+    fn readdirplus(&self, request: &Request, number: INodeNo, _: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+        list(&self.carrier, caller(request), node(number), offset, WithAttributes(reply));
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        self.carrier.vfs.releasedir(handle(fh));
-        reply.ok();
-    }
-
-    fn fsyncdir(&self, request: &Request, number: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        let (number, fh) = (node(number), handle(fh));
-        self.carrier.run_blocking(request.pid(), reply, move |vfs| vfs.fsyncdir(number, fh, data_only), send_empty);
+    fn fsyncdir(&self, request: &Request, number: INodeNo, _: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let number = node(number);
+        self.carrier.run_blocking(request.pid(), reply, move |vfs| vfs.fsyncdir(number, data_only), send_empty);
     }
 
     fn statfs(&self, _: &Request, number: INodeNo, reply: ReplyStatfs) {

@@ -5,7 +5,7 @@ use crate::convert::{attributes, file_type};
 use crate::door::{FOR_EVER, lifetime};
 use crate::errno::code;
 use fuser::{Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
-use ouro_vfs::{Caller, DirectoryEntry, Errno, Handle, NodeNo, Stop, Vfs};
+use ouro_vfs::{Caller, DirectoryEntry, Errno, NodeNo, Stop, Vfs};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -71,17 +71,10 @@ impl Listing for WithAttributes {
 }
 
 /// Answers with the entries of `directory` after `cookie`, as many as fit.
-pub(crate) fn list<L: Listing>(
-    carrier: &Carrier,
-    caller: Caller,
-    directory: NodeNo,
-    handle: Handle,
-    cookie: u64,
-    reply: L,
-) {
-    let first = move |vfs: &Vfs| vfs.readdir(&caller, handle, cookie, STEPS_ENTRIES[0]);
+pub(crate) fn list<L: Listing>(carrier: &Carrier, caller: Caller, directory: NodeNo, cookie: u64, reply: L) {
+    let first = move |vfs: &Vfs| vfs.readdir(&caller, directory, cookie, STEPS_ENTRIES[0]);
     carrier.run(caller.pid, reply, first, move |carrier, reply, result| match result {
-        Ok(entries) => fill(carrier, &caller, directory, handle, entries, reply),
+        Ok(entries) => fill(carrier, &caller, directory, entries, reply),
         Err(errno) => reply.error(errno),
     });
 }
@@ -92,13 +85,13 @@ fn fill<L: Listing>(
     carrier: &Carrier,
     caller: &Caller,
     directory: NodeNo,
-    handle: Handle,
     mut entries: Vec<DirectoryEntry>,
     mut reply: L,
 ) {
     // Names in a volatile directory must be asked for again, and a listing cannot tell names and attributes apart.
     let lifetime = lifetime(&carrier.vfs, directory);
     debug_assert!(lifetime <= FOR_EVER);
+    let ended = entries.is_empty();
     let mut step = 0;
     while let Some(last) = entries.last() {
         let cookie = last.cookie;
@@ -108,12 +101,16 @@ fn fill<L: Listing>(
             break;
         }
         step = (step + 1).min(STEPS_ENTRIES.len() - 1);
-        entries = match carrier.attempt(|vfs| vfs.readdir(caller, handle, cookie, STEPS_ENTRIES[step])) {
+        entries = match carrier.attempt(|vfs| vfs.readdir(caller, directory, cookie, STEPS_ENTRIES[step])) {
             Ok(entries) => entries,
             Err(Stop::Errno(_) | Stop::Wait(_)) => break,
         };
     }
     reply.ok();
+    if ended && lifetime.is_zero() {
+        // The kernel keeps what was listed to its end, if it opens directories by itself.
+        carrier.drop_listing(directory);
+    }
 }
 
 /// Adds entries while they fit and gives back the lookups of those the kernel will not count. False if one did not fit.

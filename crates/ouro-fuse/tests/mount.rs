@@ -197,6 +197,20 @@ fn what_another_device_did_is_seen_though_the_kernel_keeps_names_for_ever() {
 }
 
 #[test]
+fn snapshots_are_listed_anew_each_time_though_the_kernel_keeps_listings() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let count = || fs::read_dir(world.at(".snapshots")).expect("listed").count();
+    for seq in 1..4 {
+        let before = count();
+        world.learn_file(seq, &format!("theirs {seq}"), b"1", true);
+        soon("the listing holds the new commit", || count() > before);
+    }
+}
+
+#[test]
 fn a_read_that_waits_for_the_remote_ends_when_its_program_is_interrupted() {
     if !can_mount() {
         return;

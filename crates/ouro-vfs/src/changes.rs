@@ -38,6 +38,13 @@ impl Vfs {
         }
     }
 
+    /// Tells the kernel to list a directory anew. May wait for room among the notices: not for whoever has a request to answer.
+    pub fn drop_listing(&self, directory: NodeNo) {
+        if let Some(invalidate) = self.invalidate.get() {
+            invalidate.node(directory);
+        }
+    }
+
     /// The nodes under which the kernel knows a directory or the union it is shown in.
     fn known_nodes(&self, realm: &Realm, directory: FileId) -> Vec<NodeNo> {
         let union = self.look(realm, |look| Ok(render::members(look.rows, directory)?)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Open files and directories.
+//! Open files. Directories are not opened: see [`crate::Vfs::readdir`].
 
 use crate::look::Locus;
 use crate::realm::Realm;
@@ -26,57 +26,25 @@ pub(crate) struct OpenFile {
     pub(crate) run: Mutex<Run>,
 }
 
-/// An open directory.
-pub(crate) struct OpenDirectory {
-    pub(crate) node: NodeNo,
-    pub(crate) locus: Locus,
-}
-
-#[derive(Clone)]
-enum Open {
-    File(Arc<OpenFile>),
-    Directory(Arc<OpenDirectory>),
-}
-
 #[derive(Default)]
 pub(crate) struct Handles {
     last: AtomicU64,
-    open: RwLock<HashMap<u64, Open>>,
+    open: RwLock<HashMap<u64, Arc<OpenFile>>>,
 }
 
 impl Handles {
-    fn insert(&self, open: Open) -> Handle {
+    pub(crate) fn insert_file(&self, file: OpenFile) -> Handle {
         let handle = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        self.open.write().insert(handle, open);
+        self.open.write().insert(handle, Arc::new(file));
         Handle(handle)
     }
 
-    pub(crate) fn insert_file(&self, file: OpenFile) -> Handle {
-        self.insert(Open::File(Arc::new(file)))
-    }
-
-    pub(crate) fn insert_directory(&self, node: NodeNo, locus: Locus) -> Handle {
-        self.insert(Open::Directory(Arc::new(OpenDirectory { node, locus })))
-    }
-
     pub(crate) fn file(&self, handle: Handle) -> Result<Arc<OpenFile>, Errno> {
-        match self.open.read().get(&handle.0) {
-            Some(Open::File(file)) => Ok(Arc::clone(file)),
-            _ => Err(Errno::BadHandle),
-        }
-    }
-
-    pub(crate) fn directory(&self, handle: Handle) -> Result<Arc<OpenDirectory>, Errno> {
-        match self.open.read().get(&handle.0) {
-            Some(Open::Directory(directory)) => Ok(Arc::clone(directory)),
-            _ => Err(Errno::BadHandle),
-        }
+        self.open.read().get(&handle.0).cloned().ok_or(Errno::BadHandle)
     }
 
     pub(crate) fn remove_file(&self, handle: Handle) -> Result<Arc<OpenFile>, Errno> {
-        let file = self.file(handle)?;
-        self.open.write().remove(&handle.0);
-        Ok(file)
+        self.open.write().remove(&handle.0).ok_or(Errno::BadHandle)
     }
 
     /// Files of a live box have other ids now; who has them open goes on.
@@ -86,25 +54,10 @@ impl Handles {
             file: told(files, locus.file),
             noted: locus.noted.as_ref().map(|place| told_place(files, place)),
         };
-        for open in self.open.write().values_mut() {
-            match open {
-                Open::File(file) if file.locus.realm.is(realm) => {
-                    let OpenFile { node, locus, flags, .. } = &**file;
-                    let (node, locus, flags) = (*node, tell(locus), *flags);
-                    *file = Arc::new(OpenFile { node, locus, flags, run: Mutex::default() });
-                }
-                Open::Directory(directory) if directory.locus.realm.is(realm) => {
-                    let locus = tell(&directory.locus);
-                    *directory = Arc::new(OpenDirectory { node: directory.node, locus });
-                }
-                Open::File(_) | Open::Directory(_) => {}
-            }
-        }
-    }
-
-    pub(crate) fn remove_directory(&self, handle: Handle) {
-        if self.directory(handle).is_ok() {
-            self.open.write().remove(&handle.0);
+        for file in self.open.write().values_mut().filter(|file| file.locus.realm.is(realm)) {
+            let OpenFile { node, locus, flags, .. } = &**file;
+            let (node, locus, flags) = (*node, tell(locus), *flags);
+            *file = Arc::new(OpenFile { node, locus, flags, run: Mutex::default() });
         }
     }
 }
@@ -188,16 +141,5 @@ mod tests {
         assert!(run.read(2 * STEP, STEP, SIZE).is_some());
         run.read(STEP, STEP, SIZE);
         assert!(run.window >= WINDOW_BYTES_MIN);
-    }
-
-    #[test]
-    fn handles_of_files_are_no_handles_of_directories() {
-        let handles = Handles::default();
-        let locus = Locus { realm: Realm::Live(0), file: FileId::ROOT, noted: None };
-        let directory = handles.insert_directory(NodeNo(1), locus);
-        assert_eq!(handles.file(directory).err(), Some(Errno::BadHandle));
-        assert!(handles.directory(directory).is_ok());
-        handles.remove_directory(directory);
-        assert!(handles.directory(directory).is_err());
     }
 }

@@ -1,15 +1,16 @@
 //! Listings: directories read entry by entry, with attributes.
 
 use crate::cookies::{Given, Resume, cookie};
-use crate::look::{Halt, Locus};
+use crate::look::{Halt, Locus, Look};
+use crate::permission::Judge;
 use crate::realm::{Realm, SHELF_ITSELF};
 use crate::snapshots::SHELF_NAME;
 use crate::stop::{Errno, Reply, Stop};
-use crate::types::{ACCESS_READ, Caller, DirectoryEntry, Handle, NodeNo, Stat};
+use crate::types::{ACCESS_READ, Caller, DirectoryEntry, NodeNo, Stat};
 use crate::vfs::Vfs;
 use ouro_core::id::FileId;
 use ouro_core::render::{self, Seen};
-use ouro_core::state::{Kind, Place};
+use ouro_core::state::Place;
 
 /// Most entries of one answer.
 const ENTRIES_MAX: usize = 4096;
@@ -19,37 +20,19 @@ const SHELF: u32 = 3;
 
 /// Entries of a directory as they are found.
 struct Found {
+    itself: Stat,
     entries: Vec<(Seen, Stat)>,
     /// The directory above, if it is in the same realm.
     above: Option<FileId>,
 }
 
 impl Vfs {
-    /// Opens a directory.
-    ///
-    /// # Errors
-    /// [`Errno::NotDirectory`], [`Errno::Access`].
-    pub fn opendir(&self, caller: &Caller, node: NodeNo) -> Reply<Handle> {
-        let locus = self.locus(node)?;
-        let stat = self.stat(&locus)?;
-        if stat.kind != Kind::Directory {
-            return Err(Errno::NotDirectory.into());
-        }
-        self.judge(caller).may(&stat, ACCESS_READ)?;
-        Ok(self.handles.insert_directory(node, locus))
-    }
-
-    /// Closes a directory. An unknown handle is closed already.
-    pub fn releasedir(&self, handle: Handle) {
-        self.handles.remove_directory(handle);
-    }
-
     /// Makes everything in the box so far durable on this device. Blocks for some milliseconds.
     ///
     /// # Errors
     /// A failing disk or journal.
-    pub fn fsyncdir(&self, _node: NodeNo, handle: Handle, _data_only: bool) -> Reply<()> {
-        match self.handles.directory(handle)?.locus.realm {
+    pub fn fsyncdir(&self, node: NodeNo, _data_only: bool) -> Reply<()> {
+        match self.locus(node)?.realm {
             Realm::Live(volume) => self.volume(volume).flush(true).map_err(|error| self.stop_of(volume, error, 0)),
             _ => Ok(()),
         }
@@ -58,22 +41,22 @@ impl Vfs {
     /// Lists a directory from behind `cookie` (0: from the beginning), at least `limit` entries (up to 4,096) while
     /// there are so many; none at the end. Attributes are always filled in, and every entry but `.` and `..` counts as one kernel lookup.
     ///
-    /// Entries may come and go between calls: each one that stays is listed exactly once.
+    /// Entries may come and go between calls: each one that stays is listed exactly once. No directory has to be opened: whoever may read it is
+    /// judged at the beginning, and where to go on is all in the cookie.
     ///
     /// # Errors
-    /// [`Errno::BadHandle`].
-    pub fn readdir(&self, _caller: &Caller, handle: Handle, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
-        let open = self.handles.directory(handle)?;
-        let locus = self.locus(open.node).unwrap_or_else(|_| open.locus.clone());
+    /// [`Errno::NotDirectory`], [`Errno::Access`].
+    pub fn readdir(&self, caller: &Caller, node: NodeNo, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
+        let locus = self.locus(node)?;
         let limit = limit.clamp(1, ENTRIES_MAX);
         match locus.realm {
             Realm::Top => self.list_boxes(at, limit),
             Realm::Shelf(volume) => self.list_shelf(volume, at, limit),
-            Realm::Live(_) | Realm::Past(_) => self.list(&locus, at, limit),
+            Realm::Live(_) | Realm::Past(_) => self.list(caller, &locus, at, limit),
         }
     }
 
-    fn list(&self, locus: &Locus, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
+    fn list(&self, caller: &Caller, locus: &Locus, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
         let resume = {
             let mut cookies = self.cookies.lock();
             if at == 0 {
@@ -82,7 +65,8 @@ impl Vfs {
                 cookies.resume(at)
             }
         };
-        let found = match self.look(&locus.realm, |look| find_entries(look, locus, &resume, limit)) {
+        let judge = self.judge(caller);
+        let found = match self.look(&locus.realm, |look| find_entries(look, &judge, locus, &resume, limit)) {
             // Removed while it is open: there is nothing in it.
             Err(Stop::Errno(Errno::NoEntry)) => return Ok(Vec::new()),
             other => other?,
@@ -90,12 +74,11 @@ impl Vfs {
         let mut entries = Vec::with_capacity(found.entries.len() + 3);
         let mut position = resume.position;
         if position == DOT {
-            let stat = self.stat(locus)?;
-            entries.push(dot(b".", stat, cookie(resume.listing, DOT)));
+            entries.push(dot(b".", found.itself, cookie(resume.listing, DOT)));
             position = DOT_DOT;
         }
         if position == DOT_DOT {
-            let stat = Stat { node: self.above(locus, found.above), ..self.stat(locus)? };
+            let stat = Stat { node: self.above(locus, found.above), ..found.itself };
             entries.push(dot(b"..", stat, cookie(resume.listing, DOT_DOT)));
             position = SHELF;
         }
@@ -171,8 +154,17 @@ pub(crate) fn dot(name: &[u8], stat: Stat, cookie: u64) -> DirectoryEntry {
     DirectoryEntry { name: name.into(), stat, cookie, looked_up: false }
 }
 
-fn find_entries(look: &crate::look::Look<'_>, locus: &Locus, resume: &Resume, limit: usize) -> Result<Found, Halt> {
-    let (standing, _) = look.directory(locus)?;
+fn find_entries(
+    look: &Look<'_>,
+    judge: &Judge<'_>,
+    locus: &Locus,
+    resume: &Resume,
+    limit: usize,
+) -> Result<Found, Halt> {
+    let (standing, itself) = look.directory(locus)?;
+    if resume.position == DOT {
+        judge.may(&itself, ACCESS_READ)?;
+    }
     let members = standing.seen.members();
     let hides_shelf = locus.file == FileId::ROOT && matches!(locus.realm, Realm::Live(_));
     let mut entries: Vec<(Seen, Stat)> = Vec::new();
@@ -201,5 +193,5 @@ fn find_entries(look: &crate::look::Look<'_>, locus: &Locus, resume: &Resume, li
     let parent = standing.seen.id;
     let listed = entries.iter().map(|(seen, stat)| (stat.node, seen.id, Place { parent, name: seen.name.clone() }));
     look.vfs.table.lock().count_all(locus.realm.view(), listed.collect());
-    Ok(Found { entries, above: standing.union.first().copied() })
+    Ok(Found { itself, entries, above: standing.union.first().copied() })
 }

@@ -86,6 +86,11 @@ impl Vfs {
         })
     }
 
+    /// Whether all boxes have begun: the names of a live box are not volatile then, and never will be again.
+    pub fn have_begun(&self) -> bool {
+        self.boxes.iter().all(|mounted| mounted.volume.has_begun())
+    }
+
     /// Makes a file, fifo, socket or device and counts one kernel lookup of it.
     ///
     /// # Errors

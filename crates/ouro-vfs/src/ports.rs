@@ -47,7 +47,7 @@ pub trait Fetch: Send + Sync + 'static {
     fn prefetch(&self, volume: VolumeNo, blobs: Vec<BlobRef>);
 }
 
-/// The kernel's caches, as far as they must be told. Called only for changes that did not come through this mount, on a thread that holds no
+/// The kernel's caches, as far as they must be told. Called only for what the kernel cannot know by itself, on a thread that holds no
 /// lock, after the new state can be seen.
 pub trait Invalidate: Send + Sync + 'static {
     /// What stands at a name in a directory has changed: another file, or none, or one where none was.

@@ -44,6 +44,12 @@ fn an_ordinary_user_mounts_works_and_unmounts() {
     device.remount();
     assert_eq!(shell(locked), "refused\n");
     shell("cd \"$1\"; chmod 700 locked; rm -r locked new");
+    // A listing that it remembers goes with the right to read it, a moment later.
+    shell(
+        "cd \"$1\"; mkdir unread; : >unread/f; ls unread; ls unread; chmod 300 unread; \
+         for i in $(seq 100); do if ! ls unread 2>/dev/null; then chmod 700 unread; rm -r unread; exit 0; fi; \
+         sleep 0.1; done; exit 1",
+    );
     // A mount without --allow-other is its owner's: even root stays out.
     assert!(fs::read_dir(device.mountpoint()).is_err(), "somebody else may look into a private mount");
     device.umount();

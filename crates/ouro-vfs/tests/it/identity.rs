@@ -191,7 +191,6 @@ fn who_has_a_file_open_notices_nothing_when_the_box_goes_on_as_another_device() 
         let directory = vfs.mkdir(&ROOT, NodeNo::ROOT, b"directory", 0o755).unwrap().node;
         let (stat, handle) = vfs.create(&ROOT, directory, b"open", 0o644, WRITE, false).unwrap();
         vfs.write(&ROOT, stat.node, handle, 0, &vec![b'1'; bytes]).unwrap();
-        let listing = vfs.opendir(&ROOT, directory).unwrap();
         let identity = Identity { id: DeviceId([8; 16]), number: DeviceNo(8), name: "again".to_owned(), drawn_ms: 0 };
         world.volume.take_identity(&identity, &[], &BTreeSet::new()).unwrap();
         assert_eq!(world.volume.device(), DeviceNo(8));
@@ -204,9 +203,8 @@ fn who_has_a_file_open_notices_nothing_when_the_box_goes_on_as_another_device() 
         vfs.release(stat.node, handle);
         let written = [vec![b'1'; bytes], vec![b'2']].concat();
         assert_eq!(world.read_file(stat.node), written);
-        let listed = vfs.readdir(&ROOT, listing, 0, 100).unwrap();
+        let listed = vfs.readdir(&ROOT, directory, 0, 100).unwrap();
         assert!(listed.iter().any(|entry| &*entry.name == b"open" && entry.stat.node == stat.node));
-        vfs.releasedir(listing);
         let other = world.node("other");
         assert_ne!(other, stat.node);
         assert_eq!(world.read_file(other), b"another");

@@ -179,10 +179,9 @@ fn directories_are_removed_when_they_are_empty() {
     assert_eq!(errno(world.vfs.rmdir(&ROOT, directory.node, b"f")), Errno::NotDirectory);
     assert_eq!(errno(world.vfs.rmdir(&ROOT, directory.node, b".")), Errno::Invalid);
     world.vfs.unlink(&ROOT, directory.node, b"f").unwrap();
-    let handle = world.vfs.opendir(&ROOT, directory.node).unwrap();
     world.vfs.rmdir(&ROOT, NodeNo::ROOT, b"d").unwrap();
     assert_eq!(errno(world.vfs.mkdir(&ROOT, directory.node, b"x", 0o755)), Errno::NoEntry);
-    assert_eq!(world.vfs.readdir(&ROOT, handle, 0, 10).unwrap(), []);
+    assert_eq!(world.vfs.readdir(&ROOT, directory.node, 0, 10).unwrap(), []);
     assert_eq!(world.names(NodeNo::ROOT), Vec::<String>::new());
 }
 
@@ -291,7 +290,7 @@ fn create_and_open_follow_their_flags() {
     assert_eq!(errno(create(&[b'n'; 256], WRITE, false)), Errno::NameTooLong);
     assert_eq!(create(&[b'n'; 255], WRITE, true).unwrap().0.size, 0);
     assert_eq!(errno(create(b"a/b", WRITE, false)), Errno::Invalid);
-    assert_eq!(errno(world.vfs.opendir(&ROOT, stat.node)), Errno::NotDirectory);
+    assert_eq!(errno(world.vfs.readdir(&ROOT, stat.node, 0, 10)), Errno::NotDirectory);
     assert_eq!(errno(world.vfs.mkdir(&ROOT, stat.node, b"x", 0o755)), Errno::NotDirectory);
 }
 
@@ -342,6 +341,10 @@ fn modes_are_checked_for_who_is_not_root() {
     assert_eq!(errno(vfs.setattr(&BOB, file.node, &then)), Errno::NotPermitted);
     vfs.setattr(&ALICE, own.node, &mode(0o600)).unwrap();
     assert_eq!(errno(vfs.lookup(&ALICE, own.node, b"f")), Errno::Access, "no search permission");
+    let begun = vfs.readdir(&ALICE, own.node, 0, 1).unwrap();
+    vfs.setattr(&ALICE, own.node, &mode(0o300)).unwrap();
+    assert_eq!(errno(vfs.readdir(&ALICE, own.node, 0, 1)), Errno::Access, "no read permission");
+    assert!(vfs.readdir(&ALICE, own.node, begun[0].cookie, 1).is_ok(), "who has begun may go on");
     vfs.setattr(&ALICE, own.node, &mode(0o1777)).unwrap();
     assert_eq!(errno(vfs.unlink(&BOB, own.node, b"f")), Errno::NotPermitted, "sticky");
     let over = vfs.create(&BOB, own.node, b"mine", 0o644, WRITE, true).unwrap().0;

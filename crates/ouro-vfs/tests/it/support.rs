@@ -278,16 +278,14 @@ impl World {
     }
 
     pub(crate) fn names(&self, directory: NodeNo) -> Vec<String> {
-        let handle = self.vfs.opendir(&ROOT, directory).unwrap();
         let mut names = Vec::new();
         let mut cookie = 0;
         loop {
-            let entries = self.vfs.readdir(&ROOT, handle, cookie, 100).unwrap();
+            let entries = self.vfs.readdir(&ROOT, directory, cookie, 100).unwrap();
             let Some(last) = entries.last() else { break };
             cookie = last.cookie;
             names.extend(entries.iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()));
         }
-        self.vfs.releasedir(handle);
         names.retain(|name| name != "." && name != "..");
         names.sort();
         names
