@@ -46,6 +46,8 @@ pub struct Collected {
     /// The checkpoint of the collection before, as long as this one has not ended: commits that were made without knowing all of this
     /// one's checkpoint lie on it.
     pub before: Announced,
+    /// The number of the one that this one ended; 0 if it has not ended. Two devices may end one at the same moment.
+    pub ends: u64,
     /// Whether this one, or any before it, did not wait for this device: what it had changed in part then may have lost the rest.
     pub missed: bool,
 }
@@ -82,6 +84,7 @@ pub(super) fn encode(collected: &Collected) -> Vec<u8> {
     }
     out.u8(u8::from(collected.ended));
     encode::announced(&mut out, &collected.before);
+    out.varint(collected.ends);
     out.u8(u8::from(collected.missed));
     out.into_vec()
 }
@@ -105,9 +108,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Collected, DecodeError> {
     let told = input.remaining() > 0;
     let ended = !told || input.u8()? != 0;
     let before = if told { encode::read_announced(&mut input)? } else { Announced::default() };
-    let missed = input.remaining() > 0 && input.u8()? != 0;
+    let told = input.remaining() > 0;
+    let ends = if told { input.varint()? } else { 0 };
+    let missed = told && input.u8()? != 0;
     input.finish()?;
-    Ok(Collected { number, checkpoint, kept, ended, before, missed })
+    Ok(Collected { number, checkpoint, kept, ended, before, ends, missed })
 }
 
 impl Volume {

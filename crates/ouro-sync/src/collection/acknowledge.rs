@@ -94,7 +94,7 @@ impl Sync {
         if self.acknowledged() >= newest.number.0 {
             return if *self.hinted.lock() < newest.number.0 { self.hint_acknowledged().await } else { Ok(()) };
         }
-        if newest.ends.is_some_and(|number| number.0 == self.acknowledged()) {
+        if self.was_waited_for(newest) {
             return self.note(newest, before, false).await;
         }
         let missed = self.misses(newest);
@@ -121,11 +121,16 @@ impl Sync {
         self.note(newest, before, missed).await
     }
 
+    /// Whether a collection is the end of one that this device acknowledged; it may know another end of that, by another device.
+    fn was_waited_for(&self, newest: &Collection) -> bool {
+        let Some(ended) = newest.ends else { return false };
+        self.volume.collected().is_some_and(|known| known.number == ended.0 || (known.ended && known.ends == ended.0))
+    }
+
     /// Whether a collection ended that did not wait for this device, and that it has not taken note of yet.
     fn misses(&self, newest: &Collection) -> bool {
-        let (acknowledged, number) = (self.acknowledged(), newest.number.0);
-        let ended = newest.ends.is_some_and(|ended| ended.0 != acknowledged);
-        acknowledged < number && (ended || newest.expired.contains(&self.volume.device()))
+        let ended = newest.ends.is_some() && !self.was_waited_for(newest);
+        self.acknowledged() < newest.number.0 && (ended || newest.expired.contains(&self.volume.device()))
     }
 
     /// Whether bytes that this device referred to, without having published that, may be gone: a collection did not wait for it, or for what it
@@ -274,6 +279,7 @@ pub(crate) fn collected_of(collection: &Collection) -> Collected {
         covers: cut_of(&collection.checkpoint),
         digest: Digest(collection.digest),
     };
+    let ends = collection.ends.map_or(0, |number| number.0);
     let ended = collection.ends.is_some();
-    Collected { number: collection.number.0, checkpoint, kept: kept.collect(), ended, ..Collected::default() }
+    Collected { number: collection.number.0, checkpoint, kept: kept.collect(), ended, ends, ..Collected::default() }
 }

@@ -390,7 +390,7 @@ impl Sync {
         Ok(tables)
     }
 
-    /// Tables that no collection names: of one that was never acknowledged by all.
+    /// Tables that the last collection does not name: nothing needed them when it ended, or they are of one that was never acknowledged by all.
     async fn tables_beside(&self, named: &[MovedTable]) -> Result<Vec<PackId>, SyncError> {
         let listed = self.repo.moved_tables().await?;
         Ok(listed.into_iter().filter(|id| named.iter().all(|table| table.id != *id)).collect())

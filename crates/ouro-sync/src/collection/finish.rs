@@ -8,7 +8,7 @@ use super::{CollectOptions, EXPIRY_MS, Report, Stage, cut_of, pin_of};
 use crate::{Sync, SyncError};
 use futures::{StreamExt, TryStreamExt, stream};
 use ouro_core::content::ObjectId;
-use ouro_core::id::{BlobId, DeviceNo, NodeId, PackId, Seq};
+use ouro_core::id::{BlobId, DeviceNo, NodeId, Seq};
 use ouro_repo::{Collection, CollectionNo, Covered, Gone, Hint, KeptState, MovedTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -255,14 +255,13 @@ impl Sync {
             _ => None,
         });
         let spared: BTreeSet<(DeviceNo, Seq)> = spared.collect();
-        let (moved, dead_tables) = self.sort_tables(&collection.moved, &live).await?;
+        let moved = self.needed_tables(&collection.moved, &live).await?;
         let all_expired: BTreeSet<DeviceNo> = collection.expired.iter().copied().chain(expired).collect();
         Ok(Collection {
             number: self.number_after(collection.number).await?,
             ends: Some(collection.number),
             kept,
             condemned: collection.condemned.iter().copied().filter(|gone| !released(gone)).collect(),
-            condemned_tables: collection.condemned_tables.iter().copied().chain(dead_tables).collect(),
             spared: spared.into_iter().collect(),
             moved,
             expired: all_expired.into_iter().collect(),
@@ -270,20 +269,19 @@ impl Sync {
         })
     }
 
-    /// Tables that still place something live, and those that do not.
-    async fn sort_tables(
-        &self,
-        tables: &[MovedTable],
-        live: &Live,
-    ) -> Result<(Vec<MovedTable>, Vec<PackId>), SyncError> {
-        let (mut stay, mut go) = (Vec::new(), Vec::new());
+    /// Tables that still place something live. The others are named no more and go with the next collection, not with this one: of two devices
+    /// that end it at the same moment the other may still name them, since what had died was written again.
+    async fn needed_tables(&self, tables: &[MovedTable], live: &Live) -> Result<Vec<MovedTable>, SyncError> {
+        let mut needed = Vec::new();
         for table in tables {
             let places = self.repo.table(table.id).await?.ok_or(SyncError::NodeLost)?;
             let lives =
                 |id: &[u8; 32]| live.nodes.contains_key(&NodeId(*id)) || live.copies_of(BlobId(*id)).next().is_some();
-            if places.keys().any(lives) { stay.push(table.clone()) } else { go.push(table.id) }
+            if places.keys().any(lives) {
+                needed.push(table.clone());
+            }
         }
-        Ok((stay, go))
+        Ok(needed)
     }
 
     /// Deletes what a collection that has ended condemned. What is left by an interruption is condemned by the next one.

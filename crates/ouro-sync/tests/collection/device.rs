@@ -108,6 +108,9 @@ impl Store for Shelf {
     }
 }
 
+/// Objects by their names.
+pub(crate) type Objects = BTreeMap<String, Bytes>;
+
 /// The remote and the clock.
 pub(crate) struct World {
     pub(crate) simulation: Arc<Simulation>,
@@ -168,6 +171,21 @@ impl World {
     /// Names of objects that begin so.
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         self.remote.snapshot().into_keys().filter(|name| name.starts_with(prefix)).collect()
+    }
+
+    /// The objects whose names begin so.
+    pub(crate) fn listed(&self, prefix: &str) -> Objects {
+        self.remote.snapshot().into_iter().filter(|(name, _)| name.starts_with(prefix)).collect()
+    }
+
+    /// Takes away what is there and puts something else in its place, as a list shows it that is stale.
+    pub(crate) fn replace(&self, there: &Objects, by: &Objects) {
+        for name in there.keys() {
+            block_on(self.remote.delete(name)).unwrap();
+        }
+        for (name, bytes) in by {
+            block_on(self.remote.overwrite(name, bytes.clone())).unwrap();
+        }
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -1,10 +1,8 @@
 //! Several devices: who is away, who comes back, and two who collect at once.
 
-use crate::device::{DAY_MS, HOUR_MS, NOTHING_KEPT, World, noise};
-use futures::executor::block_on;
+use crate::device::{DAY_MS, HOUR_MS, NOTHING_KEPT, Objects, World, noise};
 use ouro_core::id::DeviceNo;
 use ouro_core::retention::Retention;
-use ouro_remote::Store;
 use ouro_repo::RepoError;
 use ouro_sync::{CollectOptions, GRACE_MS, Stage, SyncError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -239,17 +237,11 @@ fn what_is_missing_where_every_collection_waited_is_waited_for() {
         }
         bob.empty_cache();
         bob.patch("f", 10, b"by bob");
-        let objects = world.remote.snapshot();
-        let packs: Vec<(String, bytes::Bytes)> =
-            objects.into_iter().filter(|(name, _)| name.starts_with("packs/")).collect();
-        for (name, _) in &packs {
-            block_on(world.remote.delete(name)).unwrap();
-        }
+        let packs = world.listed("packs/");
+        world.replace(&packs, &Objects::new());
         let error = bob.run(|sync| async move { sync.push().await }).unwrap_err();
         assert!(matches!(error, SyncError::Repo(RepoError::BlobGone { .. })), "{error}");
-        for (name, bytes) in packs {
-            block_on(world.remote.publish(&name, bytes)).unwrap();
-        }
+        world.replace(&Objects::new(), &packs);
         bob.push();
         let mut expected = noise(1, 100_000);
         expected[10..16].copy_from_slice(b"by bob");
@@ -295,14 +287,10 @@ fn of_two_collections_begun_at_once_one_stands_and_nothing_is_lost() {
     // Bob's list does not show what Ada publishes, as a stale one would not.
     assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
     let void = world.names("moved/");
-    let of_ada: Vec<_> = world.remote.snapshot().into_iter().filter(|(name, _)| name.starts_with("gc/")).collect();
-    for (name, _) in &of_ada {
-        futures::executor::block_on(ouro_remote::Store::delete(world.remote.as_ref(), name)).unwrap();
-    }
+    let of_ada = world.listed("gc/");
+    world.replace(&of_ada, &Objects::new());
     assert!(matches!(bob.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
-    for (name, bytes) in of_ada {
-        futures::executor::block_on(ouro_remote::Store::overwrite(world.remote.as_ref(), &name, bytes)).unwrap();
-    }
+    world.replace(&Objects::new(), &of_ada);
     assert_eq!(world.names("gc/").len(), 2);
     let stages = [ada.collect(NOTHING_KEPT).stage, bob.collect(NOTHING_KEPT).stage];
     assert!(stages.contains(&Stage::Ended), "{stages:?}");
@@ -339,15 +327,11 @@ fn who_stands_on_the_checkpoint_of_a_collection_that_lost_steps_down_from_it() {
     bob.pull();
     assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
     // Bob's list does not show it, as a stale one would not.
-    let of_ada: Vec<_> = world.remote.snapshot().into_iter().filter(|(name, _)| name.starts_with("gc/")).collect();
-    for (name, _) in &of_ada {
-        block_on(world.remote.delete(name)).unwrap();
-    }
+    let of_ada = world.listed("gc/");
+    world.replace(&of_ada, &Objects::new());
     let kept = Retention { all_ms: HOUR_MS, ..NOTHING_KEPT };
     assert!(matches!(bob.collect(kept).stage, Stage::Waiting(_)));
-    for (name, bytes) in of_ada {
-        block_on(world.remote.overwrite(&name, bytes)).unwrap();
-    }
+    world.replace(&Objects::new(), &of_ada);
     ada.look();
     assert_eq!(bob.collect(kept).stage, Stage::Ended);
     for device in [&ada, &bob] {
@@ -378,28 +362,74 @@ fn a_stale_list_does_not_take_a_device_back_to_a_collection_that_is_gone() {
         }
         bob.look();
     };
-    let listed = || -> BTreeMap<String, bytes::Bytes> {
-        world.remote.snapshot().into_iter().filter(|(name, _)| name.starts_with("gc/")).collect()
-    };
     ended(1);
-    let first = listed();
+    let first = world.listed("gc/");
     ended(2);
-    let second = listed();
+    let second = world.listed("gc/");
     let known = bob.volume().collected().unwrap();
     assert!(known.ended && second.keys().all(|name| !first.contains_key(name)));
     ada.write("f", &noise(3, 50_000));
     ada.push();
     assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
-    for name in second.keys() {
-        block_on(world.remote.delete(name)).unwrap();
-    }
-    for (name, bytes) in first {
-        block_on(world.remote.overwrite(&name, bytes)).unwrap();
-    }
+    world.replace(&second, &first);
     bob.look();
     let noted = bob.volume().collected().unwrap();
     assert!(noted.number > known.number);
     assert_eq!(noted.before.covers, known.checkpoint.covers);
+}
+
+/// Simulator seed 910276: who had ended a collection itself took the other end of it for one that had not waited, and made a record anew that
+/// was on its way.
+#[test]
+fn two_devices_end_one_collection_and_none_of_them_was_passed_over() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 50_000));
+    ada.push();
+    bob.look();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    let begun = world.listed("");
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+    // Bob has seen nothing of that yet when he ends it.
+    let by_ada = world.listed("");
+    world.replace(&by_ada, &begun);
+    assert_eq!(bob.collect(NOTHING_KEPT).stage, Stage::Ended);
+    world.replace(&Objects::new(), &by_ada);
+    let known = ada.volume().collected().unwrap();
+    ada.look();
+    let noted = ada.volume().collected().unwrap();
+    assert!(noted.number > known.number && noted.ends == known.ends && noted.ended);
+    assert!(!noted.missed);
+    ada.empty_cache();
+    assert_eq!(ada.files(), bob.files());
+}
+
+/// Simulator seed 915828: of two devices that ended one collection at the same moment the one deleted a table that the other still named, since
+/// something in it had been written again; no collection could be begun any more.
+#[test]
+fn a_table_that_nothing_needs_any_more_goes_with_the_collection_after() {
+    let mut world = World::new();
+    let ada = world.join();
+    for name in ["moved", "gone"] {
+        ada.write(name, &noise(name.len() as u64, 70_000));
+    }
+    ada.push();
+    let collected = |name: &str| {
+        ada.remove(name);
+        ada.push();
+        world.pass(HOUR_MS);
+        assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+        world.names("moved/")
+    };
+    let tables = collected("gone");
+    assert!(!tables.is_empty(), "what lies beside what goes is moved");
+    let ended = collected("moved");
+    assert!(tables.iter().all(|table| ended.contains(table)));
+    ada.write("other", b"something to collect");
+    ada.push();
+    let after = collected("other");
+    assert!(tables.iter().all(|table| !after.contains(table)));
 }
 
 /// Simulator seed 135341: the table that said where that lies had been condemned when the collection was begun, since nothing known then needed

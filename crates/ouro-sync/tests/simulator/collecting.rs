@@ -3,6 +3,7 @@
 use crate::device::Work;
 use crate::history::{History, Seen};
 use crate::tree;
+use futures::executor::block_on;
 use ouro_core::edit::{Among, purgeable};
 use ouro_core::retention::Retention;
 use ouro_sync::SyncError;
@@ -151,11 +152,28 @@ impl History {
         })
     }
 
+    /// A device that no machine is any more, since all its copies became others, holds up collections until somebody removes it.
+    fn remove_who_is_gone(&mut self) {
+        if !self.manner.copies {
+            return;
+        }
+        let machines: Vec<_> = self.devices.iter().map(|device| device.process().sync.device()).collect();
+        let devices = block_on(self.truth.repo.devices()).expect("the devices are read");
+        let retired = self.truth.repo.retired();
+        for gone in devices.into_iter().map(|device| device.id).filter(|id| !machines.contains(id)) {
+            if !retired.contains_key(&gone) {
+                *self.devices[0].process().victim.lock() = Some(gone);
+                self.finish(0, Work::Remove);
+            }
+        }
+    }
+
     /// Everything that nothing needs goes, and all that is seen is there, in what lies on the remote.
     pub(crate) fn collections_take_nothing_that_is_seen(&mut self, first: &Seen) {
         if !self.manner.collects {
             return;
         }
+        self.remove_who_is_gone();
         for round in 0.. {
             assert!(round < COLLECTIONS_MAX, "there is always something to collect");
             for at in 0..self.devices.len() {
