@@ -3,6 +3,7 @@
 use crate::contents::name as shown;
 use crate::device::{Device, End, Work};
 use crate::history::{History, Seen};
+use crate::ignored::is_ignored;
 use crate::tree;
 use ouro_testkit::sim::Chance;
 use ouro_testkit::{Faults, FaultyStore};
@@ -16,11 +17,13 @@ impl History {
         self.agree(&first);
         self.nothing_is_lost(&first);
         self.nothing_comes_back();
+        self.what_is_ignored_stays();
         self.idle_devices_write_nothing();
         self.a_restart_changes_nothing(&first);
         self.checkpoints_agree(&first);
         self.collections_take_nothing_that_is_seen(&first);
         self.a_newcomer_sees_the_same(&first);
+        self.what_is_ignored_stays();
     }
 
     pub(crate) fn agree(&mut self, first: &Seen) {
@@ -75,7 +78,7 @@ impl History {
     fn nothing_comes_back(&self) {
         let volume = self.volume(0);
         for (path, spot) in tree::spots(&volume).expect("everything was read before") {
-            if spot.is_directory() || spot.seen.id.is_derived() {
+            if spot.is_directory() || spot.seen.id.is_derived() || is_ignored(&spot) {
                 continue;
             }
             let content = self.truth.bytes_at(&volume, &spot);

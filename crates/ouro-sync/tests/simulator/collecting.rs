@@ -4,8 +4,9 @@ use crate::device::Work;
 use crate::history::{History, Seen};
 use crate::tree;
 use futures::executor::block_on;
-use ouro_core::edit::{Among, purgeable};
+use ouro_core::edit::{Among, is_shown_though_removed, purgeable};
 use ouro_core::retention::Retention;
+use ouro_core::row::Key;
 use ouro_sync::SyncError;
 use std::sync::Arc;
 
@@ -134,21 +135,17 @@ impl History {
         self.manner.collects && matches!(error, SyncError::ObjectLost { .. } | SyncError::NodeLost)
     }
 
-    /// Whether no device has a record any more that shows nothing.
+    /// Whether no device has a record any more that shows nothing; but for directories in which the first, which collects, has what it ignores.
     fn nothing_is_hidden(&mut self) -> bool {
         (0..self.devices.len()).all(|at| {
             self.finish(at, Work::Pull);
-            let volume = std::sync::Arc::clone(&self.devices[at].process().volume);
-            loop {
+            let found = self.with_all(at, |volume| {
                 let view = volume.view();
-                match purgeable(&view, &view, Among::Everything, 1) {
-                    Ok(found) => break found.is_empty(),
-                    Err(_) => {
-                        drop(view);
-                        self.finish(at, Work::FetchIndex);
-                    }
-                }
-            }
+                Ok(purgeable(&view, &view, Among::Everything, usize::MAX)?)
+            });
+            let is_shown =
+                |key: &Key| self.with_all(0, |volume| Ok(is_shown_though_removed(&volume.view(), key.file)?));
+            found.iter().all(is_shown)
         })
     }
 

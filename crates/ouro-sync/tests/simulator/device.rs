@@ -1,6 +1,7 @@
 //! A device: what lasts when its process ends, and the process.
 
 use crate::contents::Truth;
+use crate::ignored::Ignored;
 use crate::import::Arrival;
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -95,6 +96,8 @@ pub(crate) struct Device {
     pub(crate) purged: Arc<AtomicU64>,
     /// Whether it said that zeros stand for what was collected.
     said_zeros: bool,
+    /// What must be here and nowhere else.
+    pub(crate) ignored: Ignored,
     process: Option<Process>,
 }
 
@@ -131,6 +134,7 @@ impl Device {
             registered: false,
             purged: Arc::default(),
             said_zeros: false,
+            ignored: Ignored::default(),
             process: None,
         }
     }
@@ -289,6 +293,7 @@ impl Device {
             registered: self.registered,
             purged: Arc::default(),
             said_zeros: false,
+            ignored: self.ignored.clone(),
             process: None,
         }
     }

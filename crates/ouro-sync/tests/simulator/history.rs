@@ -2,6 +2,7 @@
 
 use crate::contents::{Contents, Truth};
 use crate::device::{Device, End, Outcome, Work};
+use crate::ignored::Ignored;
 use crate::manner::{Manner, Shape};
 use crate::operate::{self, Operation};
 use crate::tree;
@@ -316,13 +317,21 @@ impl History {
         let process = self.devices[at].process();
         let (volume, ledger) = (Arc::clone(&process.volume), Arc::clone(&process.ledger));
         let mut open = self.devices[at].running_mut().map(|p| std::mem::take(&mut p.open)).unwrap_or_default();
-        self.try_to_operate(at, (&volume, &ledger), &mut open);
+        let mut ignored = std::mem::take(&mut self.devices[at].ignored);
+        self.try_to_operate(at, (&volume, &ledger), &mut open, &mut ignored);
+        self.devices[at].ignored = ignored;
         if let Some(process) = self.devices[at].running_mut() {
             process.open = open;
         }
     }
 
-    fn try_to_operate(&mut self, at: usize, (volume, ledger): (&Volume, &Ledger), open: &mut Vec<(FileId, Place)>) {
+    fn try_to_operate(
+        &mut self,
+        at: usize,
+        (volume, ledger): (&Volume, &Ledger),
+        open: &mut Vec<(FileId, Place)>,
+        ignored: &mut Ignored,
+    ) {
         for _ in 0..20 {
             let mut touched = Vec::new();
             let outcome = match tree::spots(volume) {
@@ -339,6 +348,8 @@ impl History {
                     open,
                     spots,
                     repeats: self.manner.collects,
+                    ignores: self.manner.ignores,
+                    ignored,
                 }
                 .any(),
             };
@@ -430,6 +441,7 @@ impl History {
     /// What was done on a device so far stays.
     pub(crate) fn is_safe(&mut self, at: usize) {
         let fresh = std::mem::take(&mut self.fresh[at]);
+        self.devices[at].ignored.keep();
         self.contents.keep(fresh.written);
         self.contents.supersede(fresh.touched.into_iter().filter_map(|(content, last)| last.then_some(content)));
     }
@@ -439,6 +451,7 @@ impl History {
         self.tell(at, format!("ends: {end:?}"));
         self.crashed = true;
         self.devices[at].crash(&self.world, end, &mut self.chance);
+        self.devices[at].ignored.crash();
         let fresh = std::mem::take(&mut self.fresh[at]);
         self.contents.excuse(fresh.touched.into_iter().map(|(content, _)| content));
         self.pushing[at].clear();
@@ -603,18 +616,27 @@ impl History {
         count
     }
 
+    /// What is seen on a device and is for others too.
     pub(crate) fn seen(&mut self, at: usize) -> Seen {
-        let process = self.devices[at].process();
-        let (sync, group) = (Arc::clone(&process.sync), process.group);
+        self.with_all(at, |volume| Ok(tree::spots(volume)?));
+        let seen = self.seen_offline(at).expect("all nodes are here");
+        self.shared(at, seen)
+    }
+
+    /// Asks a device something for which index nodes or records may have to be fetched.
+    pub(crate) fn with_all<T>(&self, at: usize, ask: impl Fn(&Arc<Volume>) -> Result<T, VolumeError>) -> T {
+        let volume = self.volume(at);
         loop {
-            if let Some(seen) = self.seen_offline(at) {
-                return seen;
-            }
-            if let Err(missing) = tree::spots(sync.volume()) {
-                let fetching = Arc::clone(&sync);
-                let brought = self.world.finish(group, async move { fetching.fetch_node(missing).await });
-                brought.unwrap_or_else(|error| panic!("a node cannot be fetched: {error:?}"));
-            }
+            let sync = Arc::clone(&self.devices[at].process().sync);
+            let brought = match ask(&volume) {
+                Ok(answer) => return answer,
+                Err(VolumeError::Missing(missing)) => self.bring(at, async move { sync.fetch_node(missing).await }),
+                Err(VolumeError::Record { device, seq }) => {
+                    self.bring(at, async move { sync.fetch_records(device, seq).await })
+                }
+                Err(error) => panic!("{} cannot say: {error:?}", self.devices[at].info.name),
+            };
+            brought.unwrap_or_else(|error| panic!("what is asked for cannot be fetched: {error:?}"));
         }
     }
 

@@ -10,6 +10,7 @@ mod contents;
 mod device;
 mod history;
 mod identity;
+mod ignored;
 mod import;
 mod manner;
 mod operate;

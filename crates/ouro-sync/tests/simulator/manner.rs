@@ -54,10 +54,14 @@ pub(crate) struct Manner {
     pub(crate) copies: bool,
     /// Devices remove one another.
     pub(crate) removes: bool,
+    /// Some files have ignored names.
+    pub(crate) ignores: bool,
 }
 
 impl Manner {
     pub(crate) fn of(seed: u64, shape: Shape) -> Manner {
+        // Drawn apart, so that histories without are what they were before there were any.
+        let ignores = Chance::new(seed ^ 0x1690_12ed).percent(40);
         let chance = &mut Chance::new(seed ^ 0xdead);
         let manner = match shape {
             Shape::Short => Manner {
@@ -75,6 +79,7 @@ impl Manner {
                 dated: chance.percent(30),
                 copies: chance.percent(7),
                 removes: chance.percent(7),
+                ignores,
             },
             Shape::Whole => {
                 let devices = 3 + chance.below(DEVICES_MAX - 2);
@@ -95,6 +100,7 @@ impl Manner {
                     dated: chance.percent(30),
                     copies: chance.percent(10),
                     removes: chance.percent(10),
+                    ignores,
                 }
             }
             Shape::Collecting => Manner {
@@ -112,6 +118,7 @@ impl Manner {
                 dated: chance.percent(50),
                 copies: chance.percent(30),
                 removes: false,
+                ignores,
             },
         };
         let (alone, together) = (manner.relay, manner.devices > 1);
@@ -144,6 +151,7 @@ impl Manner {
             dated: false,
             copies: false,
             removes: false,
+            ignores: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What people and programs do on a device.
 
 use crate::contents::{Contents, Truth, name as shown};
+use crate::ignored::{Ignored, is_ignored};
 use crate::tree::{self, Spot, Spots};
 use ouro_core::edit::EditError;
 use ouro_core::id::FileId;
@@ -31,6 +32,10 @@ pub(crate) struct Operation<'a> {
     pub(crate) spots: Spots,
     /// What was written and perhaps deleted before is written again now and then: it is stored already.
     pub(crate) repeats: bool,
+    /// Some files have ignored names.
+    pub(crate) ignores: bool,
+    /// Those of this device.
+    pub(crate) ignored: &'a mut Ignored,
 }
 
 /// What was done, for the trace and for whoever reads a failure.
@@ -41,13 +46,16 @@ fn attributes(volume: &Volume, mode: u16) -> Attributes {
     Attributes { mode, mtime_ns: now, ctime_ns: now, rdev: 0, xattrs: vec![] }
 }
 
-fn leaf(name: &str) -> Name {
+pub(crate) fn leaf(name: &str) -> Name {
     Name::new(name.as_bytes()).expect("a name")
 }
 
 impl Operation<'_> {
     /// Does something at random.
     pub(crate) fn any(&mut self) -> Done {
+        if self.ignores && self.chance.percent(20) {
+            return self.any_ignored();
+        }
         match self.chance.below(100) {
             0..4 => self.hold_open(),
             4..7 => self.let_go(),
@@ -72,11 +80,12 @@ impl Operation<'_> {
         self.spots.iter().filter(|(_, s)| s.is_directory()).map(|(path, _)| path.clone()).collect()
     }
 
+    /// Files that others see too.
     fn files(&self) -> Vec<String> {
-        self.spots.iter().filter(|(_, s)| !s.is_directory()).map(|(path, _)| path.clone()).collect()
+        self.spots.iter().filter(|(_, s)| !s.is_directory() && !is_ignored(s)).map(|(path, _)| path.clone()).collect()
     }
 
-    fn any_directory(&mut self) -> (String, Vec<FileId>) {
+    pub(crate) fn any_directory(&mut self) -> (String, Vec<FileId>) {
         let path = self.chance.one(&self.directories()).cloned().unwrap_or_default();
         let members = self.spots[&path].seen.members().to_vec();
         (path, members)
@@ -87,12 +96,12 @@ impl Operation<'_> {
         Some((path.clone(), self.spots[&path].clone()))
     }
 
-    fn any_leaf(&mut self) -> &'static str {
+    pub(crate) fn any_leaf(&mut self) -> &'static str {
         NAMES[self.chance.below(NAMES.len())]
     }
 
     /// Bytes that nobody wrote before, or now and then somebody did: seldom more than fit into a record.
-    fn bytes(&mut self) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self) -> Vec<u8> {
         if self.repeats
             && self.chance.percent(8)
             && let Some(again) = self.contents.large(self.chance)
@@ -115,32 +124,32 @@ impl Operation<'_> {
         bytes
     }
 
-    fn content(&self, spot: &Spot) -> Vec<u8> {
+    pub(crate) fn content(&self, spot: &Spot) -> Vec<u8> {
         self.truth.bytes_at(self.volume, spot)
     }
 
     /// What is seen there is about to be replaced or deleted by someone who sees it.
-    fn leaves(&mut self, spot: &Spot) -> Vec<u8> {
+    pub(crate) fn leaves(&mut self, spot: &Spot) -> Vec<u8> {
         let content = self.content(spot);
         self.contents.leaves(content.clone());
         self.touched.push((content.clone(), spot.seen.links() == 1));
         content
     }
 
-    fn wrote(&mut self, content: Vec<u8>) {
+    pub(crate) fn wrote(&mut self, content: Vec<u8>) {
         self.contents.wrote(&content);
         self.fresh.push(content);
     }
 
     /// Between two calls the journal's writer may come by: a crash later may find just that.
-    fn breathe(&mut self) {
+    pub(crate) fn breathe(&mut self) {
         if self.chance.percent(15) {
             self.ledger.flush(self.ledger.last(), false).expect("the journal is written");
         }
     }
 
     /// Makes a file and writes it; the caller says that it was written.
-    fn make(&mut self, parent: &[FileId], name: &Name, content: &[u8]) -> Result<FileId, VolumeError> {
+    pub(crate) fn make(&mut self, parent: &[FileId], name: &Name, content: &[u8]) -> Result<FileId, VolumeError> {
         let attributes = attributes(self.volume, 0o644);
         let id = self.volume.edit(|e| e.create(parent, name, Kind::File, attributes.clone(), None))?;
         let place = Place { parent: parent[0], name: name.clone() };
@@ -228,7 +237,13 @@ impl Operation<'_> {
         Ok(format!("rename {path} {target}{}", if over.is_some() { " over a file" } else { "" }))
     }
 
-    fn move_to(&self, spot: &Spot, to: &[FileId], name: &Name, over: Option<&Spot>) -> Result<(), VolumeError> {
+    pub(crate) fn move_to(
+        &self,
+        spot: &Spot,
+        to: &[FileId],
+        name: &Name,
+        over: Option<&Spot>,
+    ) -> Result<(), VolumeError> {
         let over = over.map(|over| &over.seen);
         self.volume.edit(|e| e.rename(&spot.seen, &spot.parent, to, name, over)).map(|_| ())
     }
@@ -276,8 +291,7 @@ impl Operation<'_> {
 
     fn remove(&mut self) -> Done {
         let Some((path, spot)) = self.any_file() else { return Ok(String::new()) };
-        self.leaves(&spot);
-        self.volume.edit(|e| Ok(((), e.remove(&spot.seen, &spot.parent)?)))?;
+        self.remove_at(&spot)?;
         Ok(format!("remove {path}"))
     }
 
@@ -315,7 +329,7 @@ impl Operation<'_> {
             return Ok(String::new());
         }
         let spot = self.spots[&path].clone();
-        self.volume.edit(|e| Ok(((), e.remove(&spot.seen, &spot.parent)?)))?;
+        self.remove_at(&spot)?;
         Ok(format!("rmdir {path}"))
     }
 
@@ -331,10 +345,7 @@ impl Operation<'_> {
             // The deepest of them is empty.
             let Some((_, deepest)) = inside.max_by_key(|(at, _)| at.matches('/').count()) else { break };
             let deepest = deepest.clone();
-            if !deepest.is_directory() {
-                self.leaves(&deepest);
-            }
-            self.volume.edit(|e| Ok(((), e.remove(&deepest.seen, &deepest.parent)?)))?;
+            self.remove_at(&deepest)?;
         }
         Ok(format!("rm -r {path}"))
     }
