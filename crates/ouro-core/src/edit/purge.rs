@@ -13,6 +13,7 @@ use crate::row::{Key, Missing, Row, Rows};
 use crate::sibling;
 use crate::state::{AttributesVersion, File, Kind, Place, Placement};
 use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
@@ -27,11 +28,16 @@ pub enum Among {
 
 /// Hidden records that [`Edit::purge`] would forget, at most so many.
 ///
-/// `rows` may be of a moment ago: whoever forgets them asks again.
+/// `rows` may be of a moment ago, or without what only this device has: whoever forgets them asks again.
 ///
 /// # Errors
 /// A node that must be brought first.
-pub fn purgeable(rows: &dyn Rows, settled: &dyn Rows, among: Among, count_max: usize) -> Result<Vec<Key>, Missing> {
+pub fn purgeable(
+    rows: &dyn Rows,
+    settled: &dyn Rows,
+    among: Among,
+    count_max: usize,
+) -> Result<Vec<Arc<File>>, Missing> {
     let mut records = Vec::new();
     rows.scan(&Key::homeless(FileId(0)), &mut |key, row| {
         if among == Among::Homeless && (key.directory != FileId::HOMELESS || !key.name.is_empty()) {
@@ -40,17 +46,17 @@ pub fn purgeable(rows: &dyn Rows, settled: &dyn Rows, among: Among, count_max: u
         if let Row::Record(file) = row
             && may_be_hidden(file)
         {
-            records.push((key.clone(), file.clone()));
+            records.push(file.clone());
         }
         ControlFlow::Continue(())
     })?;
     let mut found = Vec::new();
-    for (key, file) in records {
+    for file in records {
         if found.len() == count_max {
             break;
         }
         if is_hidden(rows, &file)? && was_hidden(settled, &file)? {
-            found.push(key);
+            found.push(file);
         }
     }
     Ok(found)
@@ -66,11 +72,13 @@ impl Edit<'_> {
     ///
     /// # Errors
     /// [`EditError::Missing`] only.
-    pub fn purge(self, settled: &dyn Rows, candidates: &[Key]) -> Result<(usize, Edited), EditError> {
+    pub fn purge(self, settled: &dyn Rows, candidates: &[Arc<File>]) -> Result<(usize, Edited), EditError> {
         let mut draft = Draft::new(self.rows, self.pending, self.devices);
         let mut going = Vec::new();
-        for key in candidates {
-            let Some(Row::Record(file)) = self.rows.get(key)? else { continue };
+        for candidate in candidates {
+            // Whoever keeps a purged directory for what is ignored in it has what is hidden in there elsewhere than others.
+            let place = candidate.placements.first().map(|p| &p.place);
+            let Some((key, file)) = locate(self.rows, candidate.id, candidate.kind, place)? else { continue };
             if is_hidden(self.rows, &file)? && was_hidden(settled, &file)? {
                 going.push((file, Place { parent: key.directory, name: key.name.clone() }));
             }

@@ -4,7 +4,7 @@ use crate::device::{Commit, Device};
 use crate::table::MILLIS;
 use ouro_core::deed::deeds;
 use ouro_core::edit::{Among, purgeable};
-use ouro_core::row::Key;
+use std::sync::Arc;
 
 fn purge(device: &mut Device, settled: &Device, among: Among) -> usize {
     device
@@ -159,10 +159,9 @@ fn regression_what_is_hidden_in_a_directory_that_returns_after_a_purge_is_laid_o
     // Who knows of nothing but the removal purges the directory; who knows all settles it where it is shown.
     let before = [&made, &moved, &gone, &removed];
     let mut purger = knowing(&before);
-    let x =
-        purger.state.values().find(|file| file.placements.iter().any(|p| p.place.name.as_bytes() == b"x")).unwrap().id;
-    let key = [Key::homeless(x)];
-    purger.edit(|e| e.purge(&knowing(&before).committed, &key)).unwrap();
+    let x = purger.state.values().find(|file| file.placements.iter().any(|p| p.place.name.as_bytes() == b"x"));
+    let x = [Arc::new(x.unwrap().clone())];
+    purger.edit(|e| e.purge(&knowing(&before).committed, &x)).unwrap();
     let purged = seal(&mut purger, 5);
     for commit in [&moved, &removed] {
         b.learn(commit);

@@ -155,6 +155,35 @@ fn what_a_device_that_was_given_up_put_into_a_purged_directory_brings_it_back() 
     }
 }
 
+/// Simulator seed 800923: whoever keeps a purged directory for what is ignored in it has a hidden record elsewhere than others have it.
+#[test]
+fn what_is_hidden_in_a_directory_that_only_the_collecting_device_has_any_more_goes_too() {
+    let mut world = World::new();
+    let (ada, bob, made) = with_directories(&mut world, 1);
+    put(&ada, made[0], "x.part");
+    bob.remove("d0");
+    bob.push();
+    assert!(matches!(bob.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    // Neither knows what the other one does to the file; that comes after the mark, so only the directory goes with this collection.
+    bob.remove("f");
+    bob.push();
+    let f = seen(&ada, &["f"]).unwrap();
+    ada.ask(|v| v.edit(|e| e.rename(&f, &[FileId::ROOT], &[made[0]], &leaf("f"), None)));
+    ada.look();
+    let ended = bob.collect(NOTHING_KEPT);
+    assert_eq!((ended.stage, ended.purged), (Stage::Ended, 1));
+    ada.look();
+    assert!(seen(&ada, &["d0", "x.part"]).is_some() && seen(&ada, &["d0", "f"]).is_none());
+    assert_eq!((hidden(&ada), hidden(&bob)), (1, 1), "the name of a file without content");
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    let ended = ada.collect(NOTHING_KEPT);
+    assert_eq!((ended.stage, ended.purged), (Stage::Ended, 1));
+    bob.pull();
+    assert_eq!((hidden(&ada), hidden(&bob)), (0, 0));
+    assert!(seen(&ada, &["d0", "x.part"]).is_some());
+}
+
 /// What is open, ignored or in the trash on one device stays as it is when others forget the directory.
 #[test]
 fn what_only_one_device_has_below_a_purged_directory_stays_where_it_is() {

@@ -6,7 +6,7 @@ use crate::tree;
 use futures::executor::block_on;
 use ouro_core::edit::{Among, is_shown_though_removed, purgeable};
 use ouro_core::retention::Retention;
-use ouro_core::row::Key;
+use ouro_core::state::File;
 use ouro_sync::SyncError;
 use std::sync::Arc;
 
@@ -144,7 +144,7 @@ impl History {
                 Ok(purgeable(&view, &view, Among::Everything, usize::MAX)?)
             });
             let is_shown =
-                |key: &Key| self.with_all(0, |volume| Ok(is_shown_though_removed(&volume.view(), key.file)?));
+                |file: &Arc<File>| self.with_all(0, |volume| Ok(is_shown_though_removed(&volume.view(), file.id)?));
             found.iter().all(is_shown)
         })
     }
