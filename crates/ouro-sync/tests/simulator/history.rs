@@ -368,6 +368,10 @@ impl History {
                     let brought = self.world.finish(group, async move { sync.fetch_node(missing).await });
                     if let Err(error) = brought {
                         self.judge(at, "fetching a node", &error);
+                        // It comes back when it has done most of what it has to do: what it cannot even look at must not hold that up for ever.
+                        if self.is_away(at) {
+                            self.left[at] -= 1;
+                        }
                         return;
                     }
                 }
