@@ -349,17 +349,13 @@ impl Repository {
         Ok(found.filter_map(|(number, collection)| Some((number, collection?))).collect())
     }
 
-    /// The numbers under which a list shows something that is no collection: a publication was cut off there. No other takes that name any more.
+    /// The same, by one list with what it shows under a collection's name and is none (`None`): a publication was cut off there. No other takes
+    /// that name any more.
     ///
     /// # Errors
     ///
     /// As [`Repository::collections`].
-    pub async fn torn_collections(&self) -> Result<Vec<CollectionNo>, RepoError> {
-        let found = self.listed_collections().await?.into_iter();
-        Ok(found.filter(|(_, collection)| collection.is_none()).map(|(number, _)| number).collect())
-    }
-
-    async fn listed_collections(&self) -> Result<Vec<(CollectionNo, Option<Collection>)>, RepoError> {
+    pub async fn listed_collections(&self) -> Result<BTreeMap<CollectionNo, Option<Collection>>, RepoError> {
         let names = self.store().list(COLLECTIONS_PREFIX).await?;
         let numbers: Vec<CollectionNo> = names.iter().filter_map(|o| object::collection_of(&o.name)).collect();
         let read = |number| async move { Ok((number, self.collection(number).await?)) };

@@ -37,8 +37,8 @@ impl Sync {
         self.pull().await?;
         self.no_branches().await?;
         // One that cannot be read may hold the places of everything: no other may be begun beside it.
-        let collections = self.repo.collections().await?;
-        let newest = collections.values().next_back();
+        let collections = self.repo.listed_collections().await?;
+        let newest = collections.values().flatten().next_back();
         let listed = newest.map_or(CollectionNo::default(), |newest| newest.number);
         if listed.0 < self.acknowledged() {
             return Err(SyncError::CollectionHidden);
@@ -47,13 +47,16 @@ impl Sync {
             return Err(SyncError::CollectionBusy);
         }
         let underway = newest.filter(|newest| newest.ends.is_none());
+        // Nobody else publishes under a number of this device; should its own publication be cut off from here on, this call ends.
+        let torn: BTreeSet<CollectionNo> =
+            collections.iter().filter(|(_, whole)| whole.is_none()).map(|(number, _)| *number).collect();
         // What the end of the last one left, if it was interrupted or there was much.
         let purged = if options.dry_run { 0 } else { self.purge_settled().await? };
         let (collection, mut report) = match underway {
             Some(underway) => (underway.clone(), self.size_up(underway).await?),
             None => {
                 let last = newest.cloned().map(Arc::new);
-                let number = self.number_after(listed).await?;
+                let number = self.number_after(listed, &torn);
                 match self.begin_collection(last, number, options).await {
                     Ok((Some(begun), report)) => (begun, report),
                     Ok((None, report)) => return Ok(Report { purged, ..report }),
@@ -70,7 +73,7 @@ impl Sync {
         }
         self.look().await?;
         let number = collection.number;
-        report.stage = match self.finish_collection(collection, options).await {
+        report.stage = match self.finish_collection(collection, &torn, options).await {
             // Another device was faster: what this one was reading went with that.
             Err(error) if error.is_lost() && self.is_ended(number).await? => {
                 tracing::info!(%error, "another device ended this collection first");
@@ -130,6 +133,7 @@ impl Sync {
     async fn finish_collection(
         self: &Arc<Self>,
         collection: Collection,
+        torn: &BTreeSet<CollectionNo>,
         options: &CollectOptions,
     ) -> Result<Stage, SyncError> {
         // Hints first, logs second: what a hint says was published is then in what was read.
@@ -145,9 +149,10 @@ impl Sync {
             (Some(begun), Some(now)) => return Ok(Stage::Grace(options.grace_ms - now.saturating_sub(begun))),
             // Without the storage's time everybody has to acknowledge the same twice in a row.
             _ if collection.confirmed => {}
-            _ => return self.confirm_collection(collection, options).await,
+            _ => return self.confirm_collection(collection, torn, options).await,
         }
-        let ended = self.end_collection(&collection, devices.expired).await?;
+        let number = self.number_after(collection.number, torn);
+        let ended = self.end_collection(&collection, number, devices.expired).await?;
         self.say_collection(&ended).await?;
         self.look().await?;
         self.delete_condemned(&ended).await?;
@@ -158,26 +163,26 @@ impl Sync {
     }
 
     /// The number of what this device publishes after a collection: behind those of its own whose publication was cut off.
-    async fn number_after(&self, number: CollectionNo) -> Result<CollectionNo, SyncError> {
+    fn number_after(&self, number: CollectionNo, torn: &BTreeSet<CollectionNo>) -> CollectionNo {
         let device = self.volume.device();
-        let torn = self.repo.torn_collections().await?;
         let mut next = number.next(device);
         while torn.contains(&next) {
             next = next.next(device);
         }
-        Ok(next)
+        next
     }
 
     async fn confirm_collection(
         self: &Arc<Self>,
         collection: Collection,
+        torn: &BTreeSet<CollectionNo>,
         options: &CollectOptions,
     ) -> Result<Stage, SyncError> {
-        let number = self.number_after(collection.number).await?;
+        let number = self.number_after(collection.number, torn);
         let again = Collection { number, confirmed: true, ..collection };
         self.say_collection(&again).await?;
         self.look().await?;
-        Box::pin(self.finish_collection(again, options)).await
+        Box::pin(self.finish_collection(again, torn, options)).await
     }
 
     /// Who has not acknowledged a collection, and of whom nothing was heard for so long that nobody waits.
@@ -217,10 +222,11 @@ impl Sync {
         Ok(Devices { waiting, expired })
     }
 
-    /// Marks again, from every log to its end, and says what goes for good.
+    /// Marks again, from every log to its end, and says under a number what goes for good.
     async fn end_collection(
         self: &Arc<Self>,
         collection: &Collection,
+        number: CollectionNo,
         expired: Vec<DeviceNo>,
     ) -> Result<Collection, SyncError> {
         let heads = self.volume.heads();
@@ -258,7 +264,7 @@ impl Sync {
         let moved = self.needed_tables(&collection.moved, &live).await?;
         let all_expired: BTreeSet<DeviceNo> = collection.expired.iter().copied().chain(expired).collect();
         Ok(Collection {
-            number: self.number_after(collection.number).await?,
+            number,
             ends: Some(collection.number),
             kept,
             condemned: collection.condemned.iter().copied().filter(|gone| !released(gone)).collect(),

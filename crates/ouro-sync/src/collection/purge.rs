@@ -30,8 +30,7 @@ impl Sync {
 
     async fn purge_below(self: &Arc<Self>, collected: &Collected) -> Result<u64, SyncError> {
         // The device that ended it had read what each did before it took note; this one may be another, and a store be slow to show.
-        let ended = self.repo.collections().await?.remove(&CollectionNo(collected.number));
-        let Some(ended) = ended else { return Ok(0) };
+        let Some(ended) = self.repo.collection(CollectionNo(collected.number)).await? else { return Ok(0) };
         let (Some(number), expired) = (ended.ends, ended.expired) else { return Ok(0) };
         if !self.knows_all_before(number, &expired).await? {
             return Ok(0);

@@ -20,7 +20,7 @@ use ouro_testkit::sim::{Group, Simulation};
 use ouro_testkit::{Faults, FaultyStore, MemoryStore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
@@ -36,6 +36,8 @@ pub(crate) struct Shelf {
     pub(crate) tells_time: bool,
     /// Writes and deletions left; negative: any number.
     pub(crate) effects_left: AtomicI64,
+    /// How often collections were listed.
+    pub(crate) collections_listed: AtomicU64,
 }
 
 impl Shelf {
@@ -95,6 +97,7 @@ impl Store for Shelf {
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ListedObject>, RemoteError>> {
+        self.collections_listed.fetch_add(u64::from(prefix == "gc/"), Ordering::SeqCst);
         self.store.list(prefix)
     }
 
@@ -145,6 +148,7 @@ impl World {
             world: Arc::clone(&self.simulation),
             tells_time,
             effects_left: AtomicI64::new(-1),
+            collections_listed: AtomicU64::new(0),
         };
         let created_ms = (self.simulation.clock(0).wall_ns() / 1_000_000) as u64;
         let info = device_info(no, created_ms);

@@ -3,6 +3,7 @@
 use crate::device::{DAY_MS, Device, HOUR_MS, NOTHING_KEPT, World, noise};
 use ouro_core::retention::Retention;
 use ouro_sync::{CollectOptions, Stage};
+use std::sync::atomic::Ordering;
 
 /// A file rewritten so often: small ones travel in records, large ones in packs.
 fn rewrite(device: &Device, name: &str, times: u64, len: usize) {
@@ -59,6 +60,22 @@ fn collecting_again_finds_nothing_and_a_dry_run_changes_nothing() {
     assert_eq!((report.stage, report.reclaimed_bytes), (Stage::Ended, looked.reclaimed_bytes));
     assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Nothing);
     assert_eq!(ada.files().len(), 1);
+}
+
+/// Each list comes with a read of every collection that it shows. Others may have begun one meanwhile: so a run lists them to begin on the newest
+/// checkpoint, to see what there is, and to delete what came before, and looks before it begins, when it has begun and when it has ended one.
+#[test]
+fn a_run_lists_the_collections_no_more_often_than_others_may_have_begun_one() {
+    let mut world = World::new();
+    let ada = world.join();
+    for round in 0..2 {
+        rewrite(&ada, "f", 5, 50_000);
+        ada.remove("f");
+        ada.push();
+        let before = ada.place.collections_listed.load(Ordering::SeqCst);
+        assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+        assert_eq!(ada.place.collections_listed.load(Ordering::SeqCst) - before, 6, "in round {round}");
+    }
 }
 
 #[test]
