@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// A delta of more files than this is kept in packs instead of in the record.
 pub(crate) const BULK_FILES: usize = 10_000;
 
+/// Identities that one push takes at most: a copy made while another one was being taken takes that, too.
+const RENEWALS_MAX: usize = 3;
+
 /// Lost files, and incomplete ones, that are named; older ones are in the log only.
 const LOST_MAX: usize = 64;
 
@@ -51,18 +54,19 @@ impl Sync {
     /// Publishes a sealed generation, as another device if it turns out that a copy of this one runs. Returns the version it got at last. The
     /// caller has the turn.
     pub(crate) async fn push_anyhow(self: &Arc<Self>, sealed: Sealed) -> Result<Version, SyncError> {
-        let outcome = match self.push_sealed(&sealed).await {
-            Err(SyncError::Renewed) => None,
-            outcome => self.outlive_copy(outcome).await?,
-        };
-        if outcome.is_some() {
-            return Ok(sealed.version);
+        let mut sealed = sealed;
+        for _ in 0..RENEWALS_MAX {
+            let published = match self.push_sealed(&sealed).await {
+                Err(SyncError::Renewed) => None,
+                outcome => self.outlive_copy(outcome).await?,
+            };
+            match self.volume.sealed() {
+                Some(renewed) if published.is_none() => sealed = renewed,
+                // It is there, or a former self of this device had published all of it.
+                _ => return Ok(sealed.version),
+            }
         }
-        match self.volume.sealed() {
-            Some(sealed) => self.push_sealed(&sealed).await.map(|()| sealed.version),
-            // A former self of this device had published all of it.
-            None => Ok(sealed.version),
-        }
+        self.push_sealed(&sealed).await.map(|()| sealed.version)
     }
 
     /// Publishes a sealed generation and takes it into the committed state. The caller has the turn.

@@ -10,7 +10,7 @@ use ouro_core::id::{DeviceId, DeviceNo, Hlc, Line, Seq};
 use ouro_core::name::Name;
 use ouro_core::state::{Attributes, Kind, Place};
 use ouro_local::pins::Pin;
-use ouro_local::volume::{Volume, VolumeError};
+use ouro_local::volume::{Identity, Volume, VolumeError};
 use ouro_remote::Store;
 use ouro_repo::{Body, RULES, Record, RepoError};
 use ouro_sync::SyncError;
@@ -186,6 +186,25 @@ fn a_copy_that_comes_back_after_the_records_in_its_place_were_collected_loses_no
         let seen = history.exchange();
         assert_eq!(paths(&seen), ["/d", "/d/g", "/f", "/later", "/of ada 0", "/of ada 1", "/of ada 2", "/of the twin"]);
     }
+}
+
+/// Simulator seed 644845: the second of them could never publish anything.
+#[test]
+fn copies_that_were_made_while_another_identity_was_taken_take_different_ones() {
+    let (mut history, twin) = with_a_copy();
+    let (id, number) = (DeviceId([9; 16]), DeviceNo(99));
+    let identity = Identity { id, number, name: "Ada 2".to_owned(), drawn_ms: 0 };
+    history.volume(twin).intend(&identity).expect("the journal is written");
+    let third = history.copy(twin);
+    history.boot(third);
+    for (at, name) in [(ADA, "of ada"), (twin, "of the twin"), (third, "of the third")] {
+        create(&history.volume(at), "", name, name.as_bytes());
+        history.finish(at, Work::Push);
+    }
+    assert_eq!(id_of(&history, twin), id);
+    assert!(![id, id_of(&history, ADA)].contains(&id_of(&history, third)));
+    let seen = history.exchange();
+    assert_eq!(paths(&seen), ["/d", "/d/g", "/f", "/of ada", "/of the third", "/of the twin"]);
 }
 
 /// Dan and his copy, both about to publish the very same commit, in which there is `/fixed`.
