@@ -33,7 +33,11 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
+    /// Not an empty one: a crash leaves that of any file that was under the pen.
     pub(crate) fn wrote(&mut self, content: &[u8]) {
+        if content.is_empty() {
+            return;
+        }
         *self.times.entry(content.to_vec()).or_default() += 1;
     }
 
