@@ -168,10 +168,15 @@ impl Sync {
     pub(crate) async fn outlive_covered(self: &Arc<Self>, covers: &Cut) -> Result<(), SyncError> {
         let is_ahead = || covers.get(&self.volume.device()).is_some_and(|head| head.seq > self.volume.own_seq());
         while is_ahead() {
+            let before = (self.device(), self.volume.own_seq());
             self.check_identity().await?;
             if is_ahead() {
-                // The next record of the log is the very one that waits here to be published.
+                // The next record of the log may be the very one that waits here to be published.
                 self.finish_earlier().await?;
+            }
+            if before == (self.device(), self.volume.own_seq()) {
+                // The storage does not show what the checkpoint holds: nothing is known that speaks against standing on it.
+                break;
             }
         }
         Ok(())

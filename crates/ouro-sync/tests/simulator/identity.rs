@@ -188,6 +188,23 @@ fn a_copy_that_comes_back_after_the_records_in_its_place_were_collected_loses_no
     }
 }
 
+#[test]
+fn a_device_that_lost_everything_begins_on_a_checkpoint_although_a_record_of_its_own_is_not_shown() {
+    let mut history = ada_and_bob();
+    write(&history.volume(ADA), "/f", b"another commit");
+    let seen = history.exchange();
+    history.finish(BOB, Work::Checkpoint);
+    let log = format!("log/{}/", "01".repeat(16));
+    let first = history.remote.snapshot().into_keys().find(|name| name.starts_with(&log)).expect("Ada has a log");
+    block_on(history.remote.delete(&first)).expect("it is deleted");
+    let store = FaultyStore::sharing(Arc::clone(&history.remote), 0, Faults::none());
+    let config = history.truth.repo.config_bytes().clone();
+    let again = history.come_in(Device::new(1, "Ada", store, config, 0));
+    history.boot(again);
+    history.finish(again, Work::Begin);
+    assert_eq!(history.seen(again), seen);
+}
+
 /// Simulator seed 644845: the second of them could never publish anything.
 #[test]
 fn copies_that_were_made_while_another_identity_was_taken_take_different_ones() {
