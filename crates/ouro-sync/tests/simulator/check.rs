@@ -6,9 +6,7 @@ use crate::history::{History, Seen};
 use crate::ignored::is_ignored;
 use crate::tree;
 use ouro_testkit::sim::Chance;
-use ouro_testkit::{Faults, FaultyStore};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 impl History {
     pub(crate) fn check(&mut self) {
@@ -127,9 +125,7 @@ impl History {
 
     fn a_newcomer_sees_the_same(&mut self, first: &Seen) {
         let digest = self.devices.last().map(|last| last.process().volume.digest());
-        let store = FaultyStore::sharing(Arc::clone(&self.remote), 0, Faults::none());
-        let config = self.truth.repo.config_bytes().clone();
-        let at = self.come_in(Device::new(77, "Eve", store, config, 0));
+        let at = self.come_in(self.newcomer(77, "Eve"));
         self.devices[at].boot(&self.world);
         for work in [Work::Register, Work::Begin, Work::LearnDevices, Work::Pull, Work::FetchIndex] {
             self.finish(at, work);

@@ -658,6 +658,16 @@ impl History {
         self.come_in(device);
     }
 
+    /// The remote without faults.
+    pub(crate) fn fair_way(&self) -> FaultyStore<MemoryStore> {
+        FaultyStore::sharing(Arc::clone(&self.remote), 0, Faults::none())
+    }
+
+    /// A device that has nothing yet, in good weather.
+    pub(crate) fn newcomer(&self, no: u32, name: &str) -> Device {
+        Device::new(no, name, self.fair_way(), self.truth.repo.config_bytes().clone(), 0)
+    }
+
     /// A machine is there that was not; returns which it is.
     pub(crate) fn come_in(&mut self, device: Device) -> usize {
         self.devices.push(device);
@@ -699,8 +709,7 @@ impl History {
     /// Copies what lasts of a device to another machine, and returns which device that is. It does not run yet.
     pub(crate) fn copy(&mut self, at: usize) -> usize {
         self.volume(at).flush(true).expect("the journal is written");
-        let store = FaultyStore::sharing(Arc::clone(&self.remote), 0, Faults::none());
-        let copy = self.devices[at].copy(self.devices.len(), store);
+        let copy = self.devices[at].copy(self.devices.len(), self.fair_way());
         self.come_in(copy)
     }
 

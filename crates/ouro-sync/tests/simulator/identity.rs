@@ -1,7 +1,7 @@
 //! Devices that are copied, restored, removed, numbered alike, behind or ahead of their time.
 
 use crate::collecting::LITTLE;
-use crate::device::{Device, End, Work};
+use crate::device::{End, Work};
 use crate::history::{History, Seen};
 use crate::tree::{self, Spot};
 use futures::executor::block_on;
@@ -14,9 +14,7 @@ use ouro_local::volume::{Identity, Volume, VolumeError};
 use ouro_remote::Store;
 use ouro_repo::{Body, RULES, Record, RepoError};
 use ouro_sync::SyncError;
-use ouro_testkit::{Faults, FaultyStore};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 const ADA: usize = 0;
 const BOB: usize = 1;
@@ -197,9 +195,7 @@ fn a_device_that_lost_everything_begins_on_a_checkpoint_although_a_record_of_its
     let log = format!("log/{}/", "01".repeat(16));
     let first = history.remote.snapshot().into_keys().find(|name| name.starts_with(&log)).expect("Ada has a log");
     block_on(history.remote.delete(&first)).expect("it is deleted");
-    let store = FaultyStore::sharing(Arc::clone(&history.remote), 0, Faults::none());
-    let config = history.truth.repo.config_bytes().clone();
-    let again = history.come_in(Device::new(1, "Ada", store, config, 0));
+    let again = history.come_in(history.newcomer(1, "Ada"));
     history.boot(again);
     history.finish(again, Work::Begin);
     assert_eq!(history.seen(again), seen);
@@ -227,10 +223,8 @@ fn copies_that_were_made_while_another_identity_was_taken_take_different_ones() 
 /// Dan and his copy, both about to publish the very same commit, in which there is `/fixed`.
 fn with_a_commit_of_two() -> (History, usize, usize) {
     let mut history = ada_and_bob();
-    let store = FaultyStore::sharing(Arc::clone(&history.remote), 0, Faults::none());
-    let config = history.truth.repo.config_bytes().clone();
     let dan = history.devices.len();
-    history.add(Device::new(7, "Dan", store, config, 0));
+    history.add(history.newcomer(7, "Dan"));
     history.boot(dan);
     history.finish(dan, Work::Register);
     create(&history.volume(dan), "", "fixed", b"published without an answer");
