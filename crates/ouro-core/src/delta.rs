@@ -39,7 +39,7 @@ pub struct AddedPlacement {
 pub struct AddedContent {
     /// The bytes; `None` removes an unsettled conflict copy.
     pub value: Option<Content>,
-    /// Where the file stood.
+    /// Where the file stood when it was written; of a new file, where it is placed.
     pub at: Place,
     /// Written by settling.
     pub by_rule: bool,

@@ -60,7 +60,7 @@ pub struct ContentVersion {
     pub version: Version,
     /// The bytes; `None` is the removed record of a conflict copy that was deleted before it was settled.
     pub value: Option<Content>,
-    /// Where the file stood then: where it is revived if all names are gone.
+    /// Where the file stood then, or when others first heard of it: where it is revived if all names are gone.
     pub at: Place,
     /// Written by settling.
     pub by_rule: bool,

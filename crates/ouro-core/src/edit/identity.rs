@@ -101,7 +101,8 @@ fn successions(committed: &dyn Rows, pending: &Pending) -> Result<Vec<(Successio
     Ok(found)
 }
 
-fn is_born(delta: &FileDelta) -> bool {
+/// Whether a file was made in this generation, or in earlier ones that are not sealed: nobody else knows of it.
+pub(super) fn is_born(delta: &FileDelta) -> bool {
     let is_file = matches!(delta.kind, Kind::File | Kind::Symlink);
     is_file && !delta.id.is_derived() && delta.replaced.is_empty() && delta.hint.is_none() && delta.content.is_some()
 }

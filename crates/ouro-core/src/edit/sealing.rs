@@ -4,6 +4,7 @@ use super::{Edit, EditError, Edited, Pending};
 use crate::delta::FileDelta;
 use crate::digest::versions;
 use crate::edit::draft::Draft;
+use crate::edit::identity::is_born;
 use crate::id::{FileId, Hlc, Version};
 use crate::layout::{all_cuts, is_known, recovered_place};
 use crate::render::group::Group;
@@ -40,6 +41,28 @@ impl Edit<'_> {
             }
         }
         Ok(draft.finish()?)
+    }
+
+    /// Notes with the contents of files that nobody else has heard of the name that they are first heard of by. They were written under
+    /// another if the file was moved since, often one that no other device ever sees (`.page.html.swp`); a file that loses its names to
+    /// others and keeps a content is revived where that content stood. To be put into effect right before sealing, after
+    /// [`Edit::keep_identities`]. What is seen does not change.
+    ///
+    /// # Errors
+    /// [`EditError::Missing`] only.
+    pub fn place_newborns(self) -> Result<((), Edited), EditError> {
+        let mut draft = Draft::new(self.rows, self.pending, self.devices);
+        for delta in self.pending.files.values().filter(|delta| is_born(delta)) {
+            let (Some(content), Some(first)) = (&delta.content, delta.placements.first()) else { continue };
+            if delta.placements.iter().any(|p| p.place == content.at) {
+                continue;
+            }
+            let file = draft.file(delta.id, delta.kind, Some(&first.place))?;
+            for content in file.contents.iter_mut().filter(|c| c.version.is_pending()) {
+                content.at = first.place.clone();
+            }
+        }
+        Ok(((), draft.finish()?))
     }
 }
 

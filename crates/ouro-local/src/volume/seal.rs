@@ -122,6 +122,7 @@ impl Volume {
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
         let waiting = self.bury(state, change)?;
         change.append(self.keep_identities(state)?);
+        self.edit_locked(state, &mut |edit| edit.place_newborns())?;
         let (files, staying) = self.part_ignored(state, &waiting)?;
         self.leave(state, &files, &staying);
         if files.is_empty() && message.is_empty() {

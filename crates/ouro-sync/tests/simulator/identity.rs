@@ -48,7 +48,8 @@ fn create(volume: &Volume, directory: &str, name: &str, content: &[u8]) {
     volume.write(made, &place, 0, content).expect("it can be done");
 }
 
-fn link(volume: &Volume, path: &str, name: &str) {
+/// Gives a file a further name, in the root.
+pub(crate) fn link(volume: &Volume, path: &str, name: &str) {
     let (spot, root) = (spot(volume, path), spot(volume, "").seen.members().to_vec());
     volume.edit(|e| e.link(&spot.seen, &spot.parent, &root, &leaf(name))).expect("it can be done");
 }

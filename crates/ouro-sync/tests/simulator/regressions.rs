@@ -2,6 +2,7 @@
 
 use crate::device::{End, Work};
 use crate::history::History;
+use crate::identity::link;
 use crate::tree::{self, Spot};
 use ouro_core::name::Name;
 use ouro_core::state::{Attributes, Kind, Place};
@@ -266,6 +267,33 @@ fn saves_on_two_devices_that_know_nothing_of_each_other_are_edits_of_one_file() 
         assert!(spot(&volume, &copy).seen.id.is_derived(), "another content of the same file");
     }
     history.audit();
+}
+
+/// Simulator seeds 651914, 670189 and 671789: it was shown under the name that it was written under, which nobody else ever saw.
+#[test]
+fn a_file_that_lost_all_its_names_is_back_under_the_one_that_others_first_knew() {
+    for sealed_meanwhile in [false, true] {
+        let mut history = with_a_file(b"text");
+        let volume = history.volume(ADA);
+        create(&volume, ".page.swp", b"a page");
+        if sealed_meanwhile {
+            history.finish(ADA, Work::Push);
+        }
+        rename(&volume, "/.page.swp", "page");
+        link(&volume, "/page", "print");
+        history.finish(ADA, Work::Push);
+        history.finish(BOB, Work::Pull);
+        remove(&volume, "/page");
+        remove(&history.volume(BOB), "/print");
+        for (at, work) in [(ADA, Work::Push), (BOB, Work::Push), (ADA, Work::Pull), (BOB, Work::Pull)] {
+            history.finish(at, work);
+        }
+        let seen = history.seen(ADA);
+        history.agree(&seen);
+        assert_eq!(paths(&mut history, BOB), ["/f", "/page"]);
+        assert_eq!(seen["/page"].as_deref(), Some(&b"a page"[..]));
+        history.audit();
+    }
 }
 
 /// Simulator seed 51804: whoever had it open read the old bytes under the new name.
