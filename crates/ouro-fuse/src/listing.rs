@@ -5,7 +5,7 @@ use crate::convert::{attributes, file_type};
 use crate::door::{FOR_EVER, lifetime};
 use crate::errno::code;
 use fuser::{Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
-use ouro_vfs::{Caller, DirectoryEntry, Errno, NodeNo, Stop, Vfs};
+use ouro_vfs::{Caller, DirectoryEntry, Errno, Listed, NodeNo, Stop, Vfs};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -74,42 +74,50 @@ impl Listing for WithAttributes {
 pub(crate) fn list<L: Listing>(carrier: &Carrier, caller: Caller, directory: NodeNo, cookie: u64, reply: L) {
     let first = move |vfs: &Vfs| vfs.readdir(&caller, directory, cookie, STEPS_ENTRIES[0]);
     carrier.run(caller.pid, reply, first, move |carrier, reply, result| match result {
-        Ok(entries) => fill(carrier, &caller, directory, entries, reply),
+        Ok(listed) => fill(carrier, &caller, directory, listed, reply),
         Err(errno) => reply.error(errno),
     });
 }
 
 /// Goes on from the first entries until the buffer is full or the directory ends. What must be waited for, and what fails, is left to the
 /// kernel's next request: these entries are good.
-fn fill<L: Listing>(
-    carrier: &Carrier,
-    caller: &Caller,
-    directory: NodeNo,
-    mut entries: Vec<DirectoryEntry>,
-    mut reply: L,
-) {
+fn fill<L: Listing>(carrier: &Carrier, caller: &Caller, directory: NodeNo, mut listed: Listed, mut reply: L) {
     // Names in a volatile directory must be asked for again, and a listing cannot tell names and attributes apart.
     let lifetime = lifetime(&carrier.vfs, directory);
     debug_assert!(lifetime <= FOR_EVER);
-    let ended = entries.is_empty();
+    let ended = listed.entries.is_empty();
     let mut step = 0;
-    while let Some(last) = entries.last() {
+    while let Some(last) = listed.entries.last() {
         let cookie = last.cookie;
-        // Fewer than were asked for: the directory ends here.
-        let ends = entries.len() < STEPS_ENTRIES[step];
-        if !add_all(carrier, &entries, lifetime, &mut reply) || ends {
+        if !add_all(carrier, &listed.entries, lifetime, &mut reply) || listed.ends {
             break;
         }
         step = (step + 1).min(STEPS_ENTRIES.len() - 1);
-        entries = match carrier.attempt(|vfs| vfs.readdir(caller, directory, cookie, STEPS_ENTRIES[step])) {
-            Ok(entries) => entries,
+        listed = match carrier.attempt(|vfs| vfs.readdir(caller, directory, cookie, STEPS_ENTRIES[step])) {
+            Ok(listed) => listed,
             Err(Stop::Errno(_) | Stop::Wait(_)) => break,
         };
     }
     reply.ok();
+    if ended {
+        ready_next(carrier);
+    }
     if ended && lifetime.is_zero() {
         // The kernel keeps what was listed to its end, if it opens directories by itself.
         carrier.drop_listing(directory);
+    }
+}
+
+/// Makes ready what is likely to be listed next. Whoever was answered is busy with that, and the kernel's next request finds another thread.
+/// What this misses of the index is brought: who asks next would wait for it. What fails is found again by who asks.
+fn ready_next(carrier: &Carrier) {
+    if let Err(Stop::Wait(wait)) = carrier.attempt(Vfs::ready_next) {
+        let later = carrier.clone();
+        carrier.runtime.spawn(Box::pin(async move {
+            if wait.0.await.is_ok() {
+                let _ready = later.attempt(Vfs::ready_next);
+            }
+        }));
     }
 }
 

@@ -13,8 +13,8 @@ const LISTINGS_MAX: usize = 256;
 const BATCH: usize = 64;
 /// Listings of which anything is remembered.
 const ENDS_MAX: usize = 4096;
-/// Entries kept of the end: what a door asks for at once and does not take, and somewhat more. There a reader goes on.
-const END_ENTRIES: usize = 96;
+/// Entries kept of the end: what a door is given at once and does not take, and somewhat more. There a reader goes on.
+const END_ENTRIES: usize = 192;
 /// Entries kept of the end once a reader was told that nothing follows: it took them all. Without this the names of the last quarter of a
 /// million files stayed in memory.
 const ENDED_ENTRIES: usize = 1;
@@ -57,6 +57,8 @@ pub(crate) struct Resume {
     pub(crate) position: u32,
     /// The listing it belongs to.
     pub(crate) listing: u32,
+    /// Nothing followed in the state of this turn.
+    pub(crate) ended: Option<u64>,
 }
 
 #[derive(Default)]
@@ -66,6 +68,8 @@ struct Listing {
     shortened: bool,
     /// A reader came to the end.
     ended: bool,
+    /// The position of the last entry there was, and the state's turn.
+    last: Option<(u32, u64)>,
     /// Position of the first of `recent`.
     first: u32,
     recent: VecDeque<Given>,
@@ -211,6 +215,13 @@ impl Cookies {
         }
     }
 
+    /// Nothing follows a position in the state of this turn.
+    pub(crate) fn ends(&mut self, listing: u32, position: u32, turn: u64) {
+        if let Some(l) = self.listings.get_mut(&listing) {
+            l.last = Some((position, turn));
+        }
+    }
+
     /// From where to go on after a cookie.
     pub(crate) fn resume(&mut self, cookie: u64) -> Resume {
         let (listing, position) = ((cookie >> 32) as u32, (cookie & u64::from(u32::MAX)) as u32);
@@ -222,6 +233,7 @@ impl Cookies {
             return resume;
         };
         l.used = self.clock;
+        resume.ended = l.last.filter(|(last, _)| *last == position).map(|(_, turn)| turn);
         if position < FIRST_POSITION {
             return resume;
         }

@@ -6,6 +6,7 @@
 //!
 //! Never knows: the kernel's ABI, how sync works, remotes. What is not on this device comes through the port [`Fetch`].
 
+mod ahead;
 mod attributes;
 mod bytes;
 mod changes;
@@ -31,7 +32,7 @@ pub use ouro_local::volume::Space;
 pub use ports::{Fetch, FetchError, Invalidate, Processes};
 pub use stop::{Errno, Reply, Stop, Wait};
 pub use types::{
-    ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, Allocate, Caller, DirectoryEntry, Handle, NodeNo, OpenFlags, RenameHow,
-    Seek, SetAttributes, SetTime, SetXattr, Stat, VfsOptions, VolumeNo,
+    ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, Allocate, Caller, DirectoryEntry, Handle, Listed, NodeNo, OpenFlags,
+    RenameHow, Seek, SetAttributes, SetTime, SetXattr, Stat, VfsOptions, VolumeNo,
 };
 pub use vfs::{Mounted, Vfs};

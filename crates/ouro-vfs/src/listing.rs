@@ -1,19 +1,22 @@
 //! Listings: directories read entry by entry, with attributes.
 
-use crate::cookies::{Given, Resume, cookie};
+use crate::ahead::Ready;
+use crate::cookies::{FIRST_POSITION, Given, Resume, cookie};
 use crate::look::{Halt, Locus, Look};
 use crate::permission::Judge;
 use crate::realm::{Realm, SHELF_ITSELF};
 use crate::snapshots::SHELF_NAME;
 use crate::stop::{Errno, Reply, Stop};
-use crate::types::{ACCESS_READ, Caller, DirectoryEntry, NodeNo, Stat};
+use crate::types::{ACCESS_READ, Caller, DirectoryEntry, Listed, NodeNo, Stat};
 use crate::vfs::Vfs;
 use ouro_core::id::FileId;
 use ouro_core::render::{self, Seen};
-use ouro_core::state::Place;
+use ouro_core::state::{Kind, Place};
 
 /// Most entries of one answer.
 const ENTRIES_MAX: usize = 4096;
+/// Entries of a listing that is made ready: what the kernel has room for.
+const READY_ENTRIES: usize = 160;
 const DOT: u32 = 1;
 const DOT_DOT: u32 = 2;
 const SHELF: u32 = 3;
@@ -24,6 +27,9 @@ struct Found {
     entries: Vec<(Seen, Stat)>,
     /// The directory above, if it is in the same realm.
     above: Option<FileId>,
+    /// Nothing follows them, and in which state.
+    ends: bool,
+    turn: u64,
 }
 
 impl Vfs {
@@ -38,25 +44,26 @@ impl Vfs {
         }
     }
 
-    /// Lists a directory from behind `cookie` (0: from the beginning), at least `limit` entries (up to 4,096) while
-    /// there are so many; none at the end. Attributes are always filled in, and every entry but `.` and `..` counts as one kernel lookup.
+    /// Lists a directory from behind `cookie` (0: from the beginning), at least `limit` entries (up to 4,096) while there are so many, and
+    /// 160 if the listing was made ready; none at the end. Attributes are always filled in, and every entry but `.` and `..` counts as one
+    /// kernel lookup.
     ///
     /// Entries may come and go between calls: each one that stays is listed exactly once. No directory has to be opened: whoever may read it is
     /// judged at the beginning, and where to go on is all in the cookie.
     ///
     /// # Errors
     /// [`Errno::NotDirectory`], [`Errno::Access`].
-    pub fn readdir(&self, caller: &Caller, node: NodeNo, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
+    pub fn readdir(&self, caller: &Caller, node: NodeNo, at: u64, limit: usize) -> Reply<Listed> {
         let locus = self.locus(node)?;
         let limit = limit.clamp(1, ENTRIES_MAX);
         match locus.realm {
             Realm::Top => self.list_boxes(at, limit),
             Realm::Shelf(volume) => self.list_shelf(volume, at, limit),
-            Realm::Live(_) | Realm::Past(_) => self.list(caller, &locus, at, limit),
+            Realm::Live(_) | Realm::Past(_) => self.list(caller, node, &locus, at, limit),
         }
     }
 
-    fn list(&self, caller: &Caller, locus: &Locus, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
+    fn list(&self, caller: &Caller, node: NodeNo, locus: &Locus, at: u64, limit: usize) -> Reply<Listed> {
         let resume = {
             let mut cookies = self.cookies.lock();
             if at == 0 {
@@ -66,10 +73,19 @@ impl Vfs {
             }
         };
         let judge = self.judge(caller);
-        let found = match self.look(&locus.realm, |look| find_entries(look, &judge, locus, &resume, limit)) {
+        let ready = if at == 0 { self.ahead.lock().begin(node) } else { None };
+        let found = self.look(&locus.realm, |look| {
+            let is_over = resume.ended == Some(look.turn());
+            if is_over { Ok(None) } else { find_entries(look, &judge, locus, &resume, ready, limit).map(Some) }
+        });
+        let found = match found {
             // Removed while it is open: there is nothing in it.
-            Err(Stop::Errno(Errno::NoEntry)) => return Ok(Vec::new()),
+            Err(Stop::Errno(Errno::NoEntry)) => return Ok(Listed { entries: Vec::new(), ends: true }),
             other => other?,
+        };
+        let Some(found) = found else {
+            self.cookies.lock().end(resume.listing);
+            return Ok(Listed { entries: Vec::new(), ends: true });
         };
         let mut entries = Vec::with_capacity(found.entries.len() + 3);
         let mut position = resume.position;
@@ -86,11 +102,39 @@ impl Vfs {
             entries.extend(self.shelf_entry(locus, cookie(resume.listing, SHELF)));
             position += 1;
         }
+        let ends = found.ends;
+        self.meet(node, &found);
         self.give(resume.listing, position, found, &mut entries);
         if entries.is_empty() {
             self.cookies.lock().end(resume.listing);
         }
-        Ok(entries)
+        Ok(Listed { entries, ends })
+    }
+
+    /// Notes which directories a listing shows.
+    fn meet(&self, node: NodeNo, found: &Found) {
+        let mut directories = found.entries.iter().filter(|(_, stat)| stat.kind == Kind::Directory).peekable();
+        if directories.peek().is_some() {
+            let mut ahead = self.ahead.lock();
+            directories.for_each(|(_, stat)| ahead.met(node, stat.node));
+        }
+    }
+
+    /// Makes the listing ready that is likely to be asked for next, if any is. To be called when a listing has ended and its reader has been
+    /// told: it is busy with that for longer than this takes.
+    ///
+    /// # Errors
+    /// As [`Vfs::readdir`]; nothing is ready then.
+    pub fn ready_next(&self) -> Reply<()> {
+        let Some(node) = self.ahead.lock().wanted() else { return Ok(()) };
+        let locus = self.locus(node)?;
+        let ready = self.look(&locus.realm, |look| {
+            let (standing, _) = look.directory(&locus)?;
+            let page = render::list(look.rows, look.devices, standing.seen.members(), None, READY_ENTRIES)?;
+            Ok(Ready { node, turn: look.turn(), standing, page })
+        })?;
+        self.ahead.lock().keep(ready);
+        Ok(())
     }
 
     fn give(&self, mut listing: u32, mut position: u32, found: Found, entries: &mut Vec<DirectoryEntry>) {
@@ -103,6 +147,9 @@ impl Vfs {
             listing = cookies.give(listing, position, Given { group: seen.group, derived, last });
             entries.push(DirectoryEntry { name, stat, cookie: cookie(listing, position), looked_up: true });
             position += 1;
+        }
+        if found.ends && position > FIRST_POSITION {
+            cookies.ends(listing, position - 1, found.turn);
         }
     }
 
@@ -126,7 +173,7 @@ impl Vfs {
         Some(DirectoryEntry { name: SHELF_NAME.into(), stat, cookie, looked_up: true })
     }
 
-    fn list_boxes(&self, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
+    fn list_boxes(&self, at: u64, limit: usize) -> Reply<Listed> {
         let mut entries = Vec::new();
         let top = self.virtual_stat(&Realm::Top, FileId::ROOT)?;
         for position in at + 1..=(self.boxes.len() as u64 + 2) {
@@ -145,7 +192,8 @@ impl Vfs {
             let name = self.boxes[number as usize].name.as_bytes().into();
             entries.push(DirectoryEntry { name, stat, cookie: position, looked_up: true });
         }
-        Ok(entries)
+        let ends = entries.len() < limit;
+        Ok(Listed { entries, ends })
     }
 }
 
@@ -159,9 +207,20 @@ fn find_entries(
     judge: &Judge<'_>,
     locus: &Locus,
     resume: &Resume,
+    ready: Option<Ready>,
     limit: usize,
 ) -> Result<Found, Halt> {
-    let (standing, itself) = look.directory(locus)?;
+    let (turn, mut ends) = (look.turn(), false);
+    let (standing, itself, mut first) = match ready.filter(|ready| ready.turn == turn) {
+        Some(ready) => {
+            let itself = look.stat(&ready.standing.seen);
+            (ready.standing, itself, Some(ready.page))
+        }
+        None => {
+            let (standing, itself) = look.directory(locus)?;
+            (standing, itself, None)
+        }
+    };
     if resume.position == DOT {
         judge.may(&itself, ACCESS_READ)?;
     }
@@ -171,7 +230,10 @@ fn find_entries(
     let (mut after, mut skip) = (resume.after.clone(), resume.skip as usize);
     while entries.len() < limit {
         let want = limit - entries.len() + skip.min(ENTRIES_MAX);
-        let page = render::list(look.rows, look.devices, members, after.as_ref(), want)?;
+        let page = match first.take() {
+            Some(page) => page,
+            None => render::list(look.rows, look.devices, members, after.as_ref(), want)?,
+        };
         for seen in page.entries {
             if skip > 0 {
                 skip -= 1;
@@ -186,12 +248,15 @@ fn find_entries(
         }
         match page.next {
             Some(next) => after = Some(next),
-            None => break,
+            None => {
+                ends = true;
+                break;
+            }
         }
     }
     // Counted while the state is held: see `Vfs::enter`.
     let parent = standing.seen.id;
     let listed = entries.iter().map(|(seen, stat)| (stat.node, seen.id, Place { parent, name: seen.name.clone() }));
     look.vfs.table.lock().count_all(locus.realm.view(), listed.collect());
-    Ok(Found { itself, entries, above: standing.union.first().copied() })
+    Ok(Found { itself, entries, above: standing.union.first().copied(), ends, turn })
 }

@@ -211,6 +211,11 @@ impl Look<'_> {
         Ok((found, stat))
     }
 
+    /// Tells states of the realm apart: two looks with the same one find the same. What others see of a commit never changes.
+    pub(crate) fn turn(&self) -> u64 {
+        self.live.map_or(0, View::turn)
+    }
+
     /// The entry at a name.
     pub(crate) fn lookup(&self, directory: &[FileId], name: &Name) -> Result<Option<Seen>, Halt> {
         Ok(render::lookup(self.rows, self.devices, directory, name)?)

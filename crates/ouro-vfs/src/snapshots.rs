@@ -9,7 +9,7 @@ use crate::look::Locus;
 use crate::realm::{PAST_FIRST, Realm, SHELF_ITSELF};
 use crate::stop::{Errno, Reply};
 use crate::table::ViewNo;
-use crate::types::{DirectoryEntry, NodeNo, Stat};
+use crate::types::{DirectoryEntry, Listed, NodeNo, Stat};
 use crate::vfs::Vfs;
 use ouro_core::id::{DeviceNo, FileId, Hlc, Seq};
 use ouro_core::when::{SAME_SECOND_MAX, parse_ago, parse_shelf, shelf_name};
@@ -144,7 +144,7 @@ impl Vfs {
     }
 
     /// Lists a shelf: the newest commits, oldest first. The cookie is the position, since commits are only added.
-    pub(crate) fn list_shelf(&self, volume: u32, at: u64, limit: usize) -> Reply<Vec<DirectoryEntry>> {
+    pub(crate) fn list_shelf(&self, volume: u32, at: u64, limit: usize) -> Reply<Listed> {
         let mut entries = Vec::new();
         let itself = self.virtual_stat(&Realm::Shelf(volume), SHELF_ITSELF)?;
         if at == 0 {
@@ -169,7 +169,7 @@ impl Vfs {
                 continue;
             }
             if entries.len() >= limit {
-                break;
+                return Ok(Listed { entries, ends: false });
             }
             let realm = Realm::Past(self.pasts.of(volume, commit));
             // The state at the commit is not built for a listing: its root's attributes come with a lookup.
@@ -178,6 +178,6 @@ impl Vfs {
             let name = shelf_name(second, ordinal).into_bytes().into();
             entries.push(DirectoryEntry { name, stat, cookie: position, looked_up: true });
         }
-        Ok(entries)
+        Ok(Listed { entries, ends: true })
     }
 }

@@ -134,6 +134,15 @@ pub struct DirectoryEntry {
     pub looked_up: bool,
 }
 
+/// A part of a listing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// The entries, in order.
+    pub entries: Vec<DirectoryEntry>,
+    /// Nothing follows them.
+    pub ends: bool,
+}
+
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OpenFlags {

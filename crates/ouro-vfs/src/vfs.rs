@@ -1,5 +1,6 @@
 //! The mount: what it holds, and how the answers of a box become replies.
 
+use crate::ahead::Ahead;
 use crate::cookies::Cookies;
 use crate::handles::Handles;
 use crate::look::{Halt, Locus, Look, Standing, search};
@@ -45,6 +46,7 @@ pub struct Vfs {
     pub(crate) touched: Mutex<Touched>,
     pub(crate) handles: Handles,
     pub(crate) cookies: Mutex<Cookies>,
+    pub(crate) ahead: Mutex<Ahead>,
     pub(crate) pasts: Pasts,
     /// When the mount was made: the time of virtual directories.
     pub(crate) born_ns: i64,
@@ -72,6 +74,7 @@ impl Vfs {
             touched: Mutex::default(),
             handles: Handles::default(),
             cookies: Mutex::default(),
+            ahead: Mutex::default(),
             pasts: Pasts::default(),
         });
         for (number, mounted) in (0..).zip(&vfs.boxes) {

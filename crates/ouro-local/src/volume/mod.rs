@@ -61,7 +61,7 @@ use ouro_core::edit::EditError;
 use ouro_core::id::{BlobId, DeviceNo, FileId, Seq};
 use ouro_core::row::Missing;
 use parking_lot::{Mutex, RwLock};
-use state::State;
+use state::{Guarded, State};
 use std::sync::Arc;
 
 /// Why a call on a [`Volume`] could not be carried out.
@@ -129,7 +129,7 @@ type BlockLists = Mutex<lru::LruCache<BlobId, Arc<[BlobRef]>>>;
 
 /// One box on this device. Shared by reference; every method may be called from any thread.
 pub struct Volume {
-    state: RwLock<State>,
+    state: Guarded,
     nodes: Arc<NodeCache>,
     ledger: Arc<Ledger>,
     layers: Layers,

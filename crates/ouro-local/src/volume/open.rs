@@ -5,7 +5,7 @@ use super::encode::{self, read_number};
 use super::learn::{Announced, Built, Commit};
 use super::lines::Lines;
 use super::seal::Sealed;
-use super::state::{Counts, Head, STAYING_GENERATION, State};
+use super::state::{Counts, Guarded, Head, STAYING_GENERATION, State};
 use super::{BLOCK_LISTS_MAX, NodeCache, Volume, VolumeError};
 use crate::blobs::{Blobs, BlobsOptions, Keep, Verify};
 use crate::database::DatabaseAt;
@@ -155,7 +155,7 @@ impl Volume {
         let state = State::load(&loaded, &layers, device)?;
         let lists = NonZeroUsize::new(BLOCK_LISTS_MAX).expect("the limit is not zero");
         let volume = Volume {
-            state: RwLock::new(state),
+            state: Guarded::new(state),
             nodes,
             ledger,
             layers,

@@ -14,8 +14,10 @@ use ouro_core::render::copy_id;
 use ouro_core::row::RowChanges;
 use ouro_core::state::Place;
 use ouro_core::tree::NodeRef;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The generation under which the journal keeps changes that are never sealed: a seal leaves their rows where they are.
 pub(crate) const STAYING_GENERATION: u64 = u64::MAX - 1;
@@ -123,6 +125,33 @@ pub(crate) struct State {
     pub(crate) retired: BTreeSet<FileId>,
     /// Set when the box must not be written any more, with the reason.
     pub(crate) read_only: Option<String>,
+}
+
+/// The state behind its lock, which counts how often it was held for writing.
+pub(crate) struct Guarded {
+    lock: RwLock<State>,
+    turn: AtomicU64,
+}
+
+impl Guarded {
+    pub(crate) fn new(state: State) -> Guarded {
+        Guarded { lock: RwLock::new(state), turn: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.lock.read()
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
+        let state = self.lock.write();
+        self.turn.fetch_add(1, Ordering::Relaxed);
+        state
+    }
+
+    /// How often the lock was held for writing. Only while it is held for reading does that say anything.
+    pub(crate) fn turn(&self, _held: &RwLockReadGuard<'_, State>) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
 }
 
 impl State {

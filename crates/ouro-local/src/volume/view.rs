@@ -14,17 +14,25 @@ use std::sync::Arc;
 /// A look at the live state. Holds the volume's lock for reading: keep it only for a moment, and never call the volume meanwhile.
 pub struct View<'a> {
     state: RwLockReadGuard<'a, State>,
+    turn: u64,
     nodes: &'a NodeCache,
 }
 
 impl Volume {
     /// Looks at the live state.
     pub fn view(&self) -> View<'_> {
-        View { state: self.state.read(), nodes: &self.nodes }
+        let state = self.state.read();
+        let turn = self.state.turn(&state);
+        View { state, turn, nodes: &self.nodes }
     }
 }
 
 impl View<'_> {
+    /// Tells states apart: two looks with the same one see the same, bytes of open files apart.
+    pub fn turn(&self) -> u64 {
+        self.turn
+    }
+
     /// What an open writer knows better than the file's row.
     pub fn hot(&self, file: FileId) -> Option<&Hot> {
         self.state.hot.get(&file)

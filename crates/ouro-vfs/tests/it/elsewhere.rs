@@ -286,7 +286,7 @@ fn every_commit_is_a_read_only_tree_under_its_time() {
     assert!(world.vfs.is_volatile(shelf.node) && !world.vfs.is_volatile(NodeNo::ROOT));
     let moments = world.names(shelf.node);
     assert_eq!(moments, ["2026-11-22T14.30.00Z", "2026-11-22T15.30.00Z"]);
-    let listed = world.vfs.readdir(&ROOT, shelf.node, 0, 10).unwrap();
+    let listed = world.vfs.readdir(&ROOT, shelf.node, 0, 10).unwrap().entries;
     assert_eq!(world.names(listed[2].stat.node), ["a", "d"], "a listed one is known as if it was looked up");
     let past = world.vfs.lookup(&ROOT, shelf.node, moments[0].as_bytes()).unwrap();
     assert_eq!(past.node, listed[2].stat.node);
@@ -330,9 +330,9 @@ fn several_boxes_are_folders_under_one_root() {
     let vfs = Vfs::new(boxes, one.remote.clone(), VfsOptions::default());
     let root = vfs.getattr(NodeNo::ROOT, None).unwrap();
     assert_eq!((root.kind, root.mode), (Kind::Directory, 0o555));
-    let entries = vfs.readdir(&ROOT, NodeNo::ROOT, 0, 10).unwrap();
+    let entries = vfs.readdir(&ROOT, NodeNo::ROOT, 0, 10).unwrap().entries;
     assert_eq!(entries.iter().map(|e| &*e.name).collect::<Vec<_>>(), [&b"."[..], b"..", b"one", b"two"]);
-    assert_eq!(vfs.readdir(&ROOT, NodeNo::ROOT, entries[3].cookie, 10).unwrap(), []);
+    assert_eq!(vfs.readdir(&ROOT, NodeNo::ROOT, entries[3].cookie, 10).unwrap().entries, []);
     let folder = |text: &[u8]| vfs.lookup(&ROOT, NodeNo::ROOT, text).unwrap().node;
     let file = |text: &[u8]| vfs.lookup(&ROOT, folder(text), b"a").unwrap().node;
     let (a, b) = (file(b"one"), file(b"two"));
@@ -350,7 +350,7 @@ fn several_boxes_are_folders_under_one_root() {
     vfs.rename(&ROOT, folder(b"one"), b"a", folder(b"one"), b"c", RenameHow::Replace).unwrap();
     assert_eq!(vfs.getattr(a, None).unwrap().size, 1);
     assert_eq!(one.names(NodeNo::ROOT), ["c"], "the same box seen by another mount");
-    let entries = vfs.readdir(&ROOT, folder(b"one"), 0, 10).unwrap();
+    let entries = vfs.readdir(&ROOT, folder(b"one"), 0, 10).unwrap().entries;
     assert_eq!((entries[0].stat.node, entries[1].stat.node), (folder(b"one"), NodeNo::ROOT));
 }
 

@@ -203,7 +203,7 @@ fn who_has_a_file_open_notices_nothing_when_the_box_goes_on_as_another_device() 
         vfs.release(stat.node, handle);
         let written = [vec![b'1'; bytes], vec![b'2']].concat();
         assert_eq!(world.read_file(stat.node), written);
-        let listed = vfs.readdir(&ROOT, directory, 0, 100).unwrap();
+        let listed = vfs.readdir(&ROOT, directory, 0, 100).unwrap().entries;
         assert!(listed.iter().any(|entry| &*entry.name == b"open" && entry.stat.node == stat.node));
         let other = world.node("other");
         assert_ne!(other, stat.node);

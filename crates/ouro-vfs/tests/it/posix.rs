@@ -181,7 +181,7 @@ fn directories_are_removed_when_they_are_empty() {
     world.vfs.unlink(&ROOT, directory.node, b"f").unwrap();
     world.vfs.rmdir(&ROOT, NodeNo::ROOT, b"d").unwrap();
     assert_eq!(errno(world.vfs.mkdir(&ROOT, directory.node, b"x", 0o755)), Errno::NoEntry);
-    assert_eq!(world.vfs.readdir(&ROOT, directory.node, 0, 10).unwrap(), []);
+    assert_eq!(world.vfs.readdir(&ROOT, directory.node, 0, 10).unwrap().entries, []);
     assert_eq!(world.names(NodeNo::ROOT), Vec::<String>::new());
 }
 
@@ -341,7 +341,7 @@ fn modes_are_checked_for_who_is_not_root() {
     assert_eq!(errno(vfs.setattr(&BOB, file.node, &then)), Errno::NotPermitted);
     vfs.setattr(&ALICE, own.node, &mode(0o600)).unwrap();
     assert_eq!(errno(vfs.lookup(&ALICE, own.node, b"f")), Errno::Access, "no search permission");
-    let begun = vfs.readdir(&ALICE, own.node, 0, 1).unwrap();
+    let begun = vfs.readdir(&ALICE, own.node, 0, 1).unwrap().entries;
     vfs.setattr(&ALICE, own.node, &mode(0o300)).unwrap();
     assert_eq!(errno(vfs.readdir(&ALICE, own.node, 0, 1)), Errno::Access, "no read permission");
     assert!(vfs.readdir(&ALICE, own.node, begun[0].cookie, 1).is_ok(), "who has begun may go on");

@@ -35,7 +35,7 @@ fn checkpoint(world: &World) {
 fn listed(world: &World, directory: NodeNo, step: usize) -> Vec<String> {
     let (mut names, mut cookie) = (Vec::new(), 0);
     loop {
-        let entries = world.vfs.readdir(&ROOT, directory, cookie, step).unwrap();
+        let entries = world.vfs.readdir(&ROOT, directory, cookie, step).unwrap().entries;
         let taken = entries.len().min(step - step / 5);
         let Some(last) = entries[..taken].last() else { break };
         cookie = last.cookie;

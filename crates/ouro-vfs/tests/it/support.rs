@@ -281,7 +281,7 @@ impl World {
         let mut names = Vec::new();
         let mut cookie = 0;
         loop {
-            let entries = self.vfs.readdir(&ROOT, directory, cookie, 100).unwrap();
+            let entries = self.vfs.readdir(&ROOT, directory, cookie, 100).unwrap().entries;
             let Some(last) = entries.last() else { break };
             cookie = last.cookie;
             names.extend(entries.iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()));
