@@ -1,6 +1,6 @@
 //! The beginning on a fresh device: who writes here, and the newest checkpoint.
 
-use crate::collection::collected_of;
+use crate::collection::{collected_of, newest_and_before};
 use crate::{Sync, SyncError};
 use futures::future::try_join_all;
 use ouro_core::digest::Digest;
@@ -47,7 +47,7 @@ impl Sync {
             known.filter(|(no, _)| self.repo.line(*no) == self.line()).map(|(_, id)| id).collect();
         let hints = hints.into_iter().filter(|hint| own.contains(&hint.device));
         let newest = hints.filter_map(|hint| hint.checkpoint).max_by_key(reach);
-        let collection = self.repo.collections().await?.into_values().next_back();
+        let (collection, before) = newest_and_before(self.repo.collections().await?);
         if !self.line().is_main() {
             // A collection speaks of the main line.
             let covered = collection.map(|collection| collected_of(&collection).checkpoint.covers).unwrap_or_default();
@@ -71,7 +71,8 @@ impl Sync {
             (None, None) => return Ok(()),
         };
         self.begin_on(checkpoint).await?;
-        match collection.filter(|collection| collection.ends.is_some()) {
+        // Also if the next one is under way: what this one took was gone before this device had anything.
+        match collection.filter(|collection| collection.ends.is_some()).or(before) {
             Some(ended) => {
                 self.repo.know_collection(ended.clone());
                 self.note(&ended, None, false).await

@@ -113,7 +113,7 @@ impl Sync {
     }
 
     /// After a restart, numbers of devices must be learnt again before a blob inside a record of theirs is found.
-    async fn meet_owners(&self, blobs: &[BlobRef]) -> Result<(), SyncError> {
+    pub(crate) async fn meet_owners(&self, blobs: &[BlobRef]) -> Result<(), SyncError> {
         let in_strange_record = |blob: &BlobRef| match blob.at.map(|at| at.object) {
             Some(ObjectId::Record(device, _)) => self.repo.device_id(device).is_err(),
             _ => false,

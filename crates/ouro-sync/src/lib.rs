@@ -27,6 +27,7 @@ mod outright;
 mod presence;
 mod pull;
 mod push;
+mod references;
 mod schedule;
 mod snapshot;
 mod status;

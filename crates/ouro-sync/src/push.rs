@@ -119,7 +119,8 @@ impl Sync {
     /// Stores the contents and fixes the record's bytes in the journal.
     async fn make_record(self: &Arc<Self>, sealed: &Sealed) -> Result<(Bytes, RecordHash), SyncError> {
         let bulk = sealed.files.len() > BULK_FILES;
-        let (mut sealed, mut gone) = (sealed.clone(), Arc::new(BTreeSet::new()));
+        let mut sealed = self.hold_references(sealed.clone()).await?;
+        let mut gone = Arc::new(BTreeSet::new());
         let Stored { mut contents, inline } = loop {
             match self.store_contents(&sealed, bulk, &gone).await {
                 Err(SyncError::Volume(VolumeError::Lost { file })) => sealed = self.leave_out(file).await?,
@@ -188,8 +189,7 @@ impl Sync {
     /// every collection waited for this device: then the storage is damaged, and what is missing may come back.
     async fn go_without(self: &Arc<Self>, blob: BlobId, error: RepoError) -> Result<BTreeSet<BlobId>, SyncError> {
         let below = self.blocking(move |sync| sync.volume.below_sealed(blob)).await?;
-        let newest = self.repo.collections().await?.into_values().next_back();
-        if below.is_empty() || !newest.is_some_and(|newest| self.may_miss_bytes(&newest)) {
+        if below.is_empty() || !self.may_miss_bytes().await? {
             return Err(error.into());
         }
         let mut gone = BTreeSet::from([blob]);

@@ -91,6 +91,82 @@ impl Volume {
         Ok(Some(path))
     }
 
+    /// The sealed files that only refer to a content, since nobody wrote it for them (a touched conflict copy, what was restored or brought back
+    /// from the trash), each with those blobs of it of which this device does not know that they are stored. One whose list is in `gone` has
+    /// the list only.
+    ///
+    /// # Errors
+    /// [`VolumeError::Need`] if a list of chunks is not here: fetch it and call again.
+    pub fn sealed_references(&self, gone: &BTreeSet<BlobId>) -> Result<Vec<(FileId, Vec<BlobRef>)>, VolumeError> {
+        let sealed = self.sealed().filter(|sealed| sealed.record.is_none());
+        let (mut found, mut need) = (Vec::new(), Vec::new());
+        for delta in sealed.iter().flat_map(|sealed| sealed.files.iter()) {
+            let Some(content) = delta.content.as_ref().and_then(|content| content.value.as_ref()) else { continue };
+            let mut blobs = match content {
+                Content::BlockList { list, .. } if gone.contains(&list.id) => vec![*list],
+                Content::BlockList { list, .. } => match self.block_list(list) {
+                    Err(VolumeError::Need(lists)) => {
+                        need.extend(lists);
+                        continue;
+                    }
+                    chunks => [&[*list], &*chunks?].concat(),
+                },
+                Content::Chunks(chunks) => chunks.to_vec(),
+                Content::Inline(_) | Content::Pending { .. } => continue,
+            };
+            let mut stored = Vec::with_capacity(blobs.len());
+            for blob in &blobs {
+                stored.push(self.locations.get(&blob.id)?.is_some());
+            }
+            let mut stored = stored.into_iter();
+            blobs.retain(|_| stored.next() == Some(false));
+            if !blobs.is_empty() {
+                found.push((delta.id, blobs));
+            }
+        }
+        if need.is_empty() { Ok(found) } else { Err(VolumeError::Need(need)) }
+    }
+
+    /// What these sealed files only refer to is stored with their generation: each gets a layer without any bytes of its own on that.
+    ///
+    /// # Errors
+    /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
+    pub fn store_anew(&self, files: &BTreeSet<FileId>) -> Result<(), VolumeError> {
+        let mut state = self.state.write();
+        let state = &mut *state;
+        let Some(sealed) = state.sealed.clone().filter(|sealed| sealed.record.is_none()) else { return Ok(()) };
+        let generation = sealed.generation;
+        let (mut changed, mut laid) = (sealed.files.to_vec(), Vec::new());
+        for delta in changed.iter_mut().filter(|delta| files.contains(&delta.id) && delta.source().is_none()) {
+            let Some(value) = delta.content.as_mut().and_then(|content| content.value.as_mut()) else { continue };
+            let pending = Content::Pending { size: value.size(), generation };
+            let below = std::mem::replace(value, pending.clone());
+            laid.push((delta.id, encode_file_delta(delta), pending, below));
+        }
+        state.sealed = Some(Sealed { files: Arc::new(changed), ..sealed.clone() });
+        match self.live_anew(state) {
+            Ok(live) => state.put_live(live),
+            Err(error) => {
+                state.sealed = Some(sealed);
+                return Err(error);
+            }
+        }
+        for (file, delta, pending, below) in laid {
+            // What was written on top lies on what this becomes.
+            for (_, base) in state.bases.range_mut((file, 0)..=(file, u64::MAX)).filter(|(_, base)| **base == below) {
+                *base = pending.clone();
+            }
+            self.layers.begin(file, generation, below.size());
+            state.bases.insert((file, generation), below);
+            let mut unit = self.layers.unit(file, generation)?;
+            unit.push(self.local_row(state, file));
+            unit.push(Write::Pending { generation, file, delta: Some(delta) });
+            let ticket = self.ledger.submit(unit);
+            self.layers.submitted(file, generation, ticket);
+        }
+        Ok(())
+    }
+
     /// What the sealed files that stand on `blob` were made on: every blob of it that is not here, `blob` among them. Empty if none does.
     pub fn below_sealed(&self, blob: BlobId) -> Vec<BlobRef> {
         let mut below = Vec::new();

@@ -97,7 +97,7 @@ impl Sync {
         if self.was_waited_for(newest) {
             return self.note(newest, before, false).await;
         }
-        let missed = self.misses(newest);
+        let missed = self.misses(newest, before);
         self.forget_places(newest, missed).await?;
         let heads = self.volume.heads();
         let behind = |(device, seq): &(DeviceNo, Seq)| heads.get(device).is_none_or(|h| h.seq < *seq);
@@ -127,17 +127,24 @@ impl Sync {
         self.volume.collected().is_some_and(|known| known.number == ended.0 || (known.ended && known.ends == ended.0))
     }
 
-    /// Whether a collection ended that did not wait for this device, and that it has not taken note of yet.
-    fn misses(&self, newest: &Collection) -> bool {
-        let ended = newest.ends.is_some() && !self.was_waited_for(newest);
-        self.acknowledged() < newest.number.0 && (ended || newest.expired.contains(&self.volume.device()))
+    /// Whether a collection ended that did not wait for this device, and that it has not taken note of yet; the next one may be under way.
+    fn misses(&self, newest: &Collection, before: Option<&Collection>) -> bool {
+        let acknowledged = self.acknowledged();
+        let unheard = |c: &Collection| c.ends.is_some() && acknowledged < c.number.0 && !self.was_waited_for(c);
+        let ended = unheard(newest) || before.is_some_and(unheard);
+        acknowledged < newest.number.0 && (ended || newest.expired.contains(&self.volume.device()))
     }
 
     /// Whether bytes that this device referred to, without having published that, may be gone: a collection did not wait for it, or for what it
     /// was before it went on as another device.
-    pub(crate) fn may_miss_bytes(&self, newest: &Collection) -> bool {
+    ///
+    /// # Errors
+    /// What the remote says.
+    pub(crate) async fn may_miss_bytes(&self) -> Result<bool, SyncError> {
+        let (newest, before) = newest_and_before(self.repo.collections().await?);
         let missed = self.volume.collected().is_some_and(|collected| collected.missed);
-        missed || self.volume.identity().is_some() || self.misses(newest)
+        let missed = missed || self.volume.identity().is_some();
+        Ok(newest.is_some_and(|newest| missed || self.misses(&newest, before.as_ref())))
     }
 
     pub(crate) async fn note(
@@ -260,7 +267,9 @@ pub(super) fn object_of(gone: &Gone) -> Option<ObjectId> {
 }
 
 /// The newest collection, and the newest before it that has ended.
-fn newest_and_before(collections: BTreeMap<CollectionNo, Collection>) -> (Option<Collection>, Option<Collection>) {
+pub(crate) fn newest_and_before(
+    collections: BTreeMap<CollectionNo, Collection>,
+) -> (Option<Collection>, Option<Collection>) {
     let mut later = collections.into_values().rev();
     let newest = later.next();
     (newest, later.find(|earlier| earlier.ends.is_some()))

@@ -20,7 +20,7 @@ mod pins;
 mod purge;
 mod sizes;
 
-pub(crate) use acknowledge::{LOOK_BEFORE_PUT_MS, LOOK_MS, collected_of};
+pub(crate) use acknowledge::{LOOK_BEFORE_PUT_MS, LOOK_MS, collected_of, newest_and_before};
 use ouro_core::id::DeviceNo;
 use ouro_core::retention::Retention;
 use ouro_local::volume::{Cut, Head};

@@ -441,6 +441,33 @@ fn list(rows: &dyn ouro_core::row::Rows, devices: &dyn render::Devices) -> Resul
     }
 }
 
+pub(crate) fn attributes() -> Attributes {
+    Attributes { mode: 0o755, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: vec![] }
+}
+
+pub(crate) fn leaf(name: &str) -> Name {
+    Name::new(name.as_bytes()).unwrap()
+}
+
+pub(crate) fn make_directory(device: &Device, name: &str) -> FileId {
+    device.ask(|v| v.edit(|e| e.create(&[FileId::ROOT], &leaf(name), Kind::Directory, attributes(), None)))
+}
+
+/// What stands at a path.
+pub(crate) fn seen(device: &Device, path: &[&str]) -> Option<Seen> {
+    device.ask(|volume| {
+        let view = volume.view();
+        let mut found = Seen::root(&view)?;
+        for name in path {
+            match render::lookup(&view, &view, found.members(), &leaf(name))? {
+                Some(next) => found = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    })
+}
+
 /// Bytes that do not compress.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut chance = ouro_testkit::sim::Chance::new(seed);

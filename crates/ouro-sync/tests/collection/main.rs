@@ -5,5 +5,6 @@
 mod device;
 mod faults;
 mod purging;
+mod references;
 mod several;
 mod single;

@@ -1,25 +1,11 @@
 //! Records that show nothing: when they go, and what comes of what was put beside them.
 
-use crate::device::{DAY_MS, Device, NOTHING_KEPT, World, noise};
+use crate::device::{DAY_MS, Device, NOTHING_KEPT, World, attributes, leaf, make_directory, noise, seen};
 use ouro_core::edit::{Among, purgeable};
 use ouro_core::id::FileId;
-use ouro_core::name::Name;
-use ouro_core::render::{self, Seen};
-use ouro_core::state::{Attributes, Kind};
+use ouro_core::state::Kind;
 use ouro_sync::Stage;
 use std::sync::atomic::Ordering;
-
-fn attributes() -> Attributes {
-    Attributes { mode: 0o755, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: vec![] }
-}
-
-fn leaf(name: &str) -> Name {
-    Name::new(name.as_bytes()).unwrap()
-}
-
-fn make_directory(device: &Device, name: &str) -> FileId {
-    device.ask(|v| v.edit(|e| e.create(&[FileId::ROOT], &leaf(name), Kind::Directory, attributes(), None)))
-}
 
 /// Makes a file in a directory that this device knows by its id.
 fn put(device: &Device, directory: FileId, name: &str) {
@@ -27,20 +13,6 @@ fn put(device: &Device, directory: FileId, name: &str) {
     device.ask(|v| {
         v.edit(|e| e.create(&[directory], &leaf(name), Kind::File, attributes(), Some(content.clone()))).map(drop)
     });
-}
-
-fn seen(device: &Device, path: &[&str]) -> Option<Seen> {
-    device.ask(|volume| {
-        let view = volume.view();
-        let mut found = Seen::root(&view)?;
-        for name in path {
-            match render::lookup(&view, &view, found.members(), &leaf(name))? {
-                Some(next) => found = next,
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(found))
-    })
 }
 
 fn hidden(device: &Device) -> usize {

@@ -57,7 +57,7 @@ impl History {
             self.is_safe(at);
         }
         let shown_all: BTreeSet<Vec<u8>> = first.values().flatten().cloned().collect();
-        // A collection waits for one machine of each name: a copy that nobody has heard of finds what it changed in part collected, and says so.
+        // A collection waits for one machine of each name: a copy that nobody has heard of finds collected what it changed in part or referred to, and says so.
         let told = self.manner.copies && self.devices.iter().any(Device::said_zeros);
         let lost = self.contents.lost(&shown_all).find(|lost| !told || !self.contents.is_left_of(lost, &shown_all));
         if let Some(content) = lost {

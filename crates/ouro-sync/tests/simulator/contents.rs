@@ -85,9 +85,10 @@ impl Contents {
         shown.iter().chain(&self.gone).any(|left| is_rest(left, content))
     }
 
-    /// Whether this is what is left of a content that was written.
+    /// Whether this is what is left of a content that was written; of one that was only referred to that may be nothing but zeros.
     pub(crate) fn is_left(&self, left: &[u8]) -> bool {
-        self.times.keys().any(|content| is_rest(left, content))
+        let nothing = |content: &Vec<u8>| left.len() == content.len() && left.iter().all(|byte| *byte == 0);
+        self.times.keys().any(|content| is_rest(left, content) || nothing(content))
     }
 }
 

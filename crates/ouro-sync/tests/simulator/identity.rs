@@ -3,6 +3,7 @@
 use crate::collecting::LITTLE;
 use crate::device::{End, Work};
 use crate::history::{History, Seen};
+use crate::regressions::remove;
 use crate::tree::{self, Spot};
 use futures::executor::block_on;
 use ouro_core::delta::Delta;
@@ -14,6 +15,7 @@ use ouro_local::volume::{Identity, Volume, VolumeError};
 use ouro_remote::Store;
 use ouro_repo::{Body, RULES, Record, RepoError};
 use ouro_sync::SyncError;
+use ouro_testkit::sim::Chance;
 use std::collections::BTreeSet;
 
 const ADA: usize = 0;
@@ -184,6 +186,45 @@ fn a_copy_that_comes_back_after_the_records_in_its_place_were_collected_loses_no
         history.finish(twin, Work::Push);
         let seen = history.exchange();
         assert_eq!(paths(&seen), ["/d", "/d/g", "/f", "/later", "/of ada 0", "/of ada 1", "/of ada 2", "/of the twin"]);
+    }
+}
+
+/// It took what the collection had taken for stored, if the next one was under way when it came back.
+#[test]
+fn a_copy_that_was_away_for_a_whole_collection_refers_to_nothing_that_it_took() {
+    for (collected, under_way) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut history = ada_and_bob();
+        let mut chance = Chance::new(1);
+        let content: Vec<u8> = (0..70_000).map(|_| chance.number() as u8).collect();
+        create(&history.volume(ADA), "", "x", &content);
+        history.exchange();
+        let collect = |history: &mut History| {
+            *history.device(ADA).process().retention.lock() = LITTLE;
+            while history.finish(ADA, Work::Collect) == 0 {
+                history.let_days_pass(50);
+                history.finish(BOB, Work::Look);
+            }
+        };
+        if collected {
+            collect(&mut history);
+        }
+        let twin = history.copy(ADA);
+        remove(&history.volume(ADA), "/x");
+        history.finish(ADA, Work::Push);
+        collect(&mut history);
+        if under_way {
+            create(&history.volume(ADA), "", "more", b"more");
+            history.finish(ADA, Work::Push);
+            assert_eq!(history.finish(ADA, Work::Collect), 0);
+        }
+        history.boot(twin);
+        create(&history.volume(twin), "", "of the twin", &content);
+        history.finish(twin, Work::Begin);
+        history.finish(twin, Work::Push);
+        history.truth.forget();
+        let seen = history.exchange();
+        assert!(text(&seen, "/of the twin") == content);
+        assert!(!seen.contains_key("/x"));
     }
 }
 

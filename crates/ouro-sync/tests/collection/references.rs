@@ -1,0 +1,127 @@
+//! Commits that refer to contents nobody wrote for them: what a collection took of these meanwhile is stored again.
+
+use crate::device::{DAY_MS, Device, NOTHING_KEPT, World, leaf, make_directory, noise, seen};
+use ouro_core::id::FileId;
+use ouro_sync::Stage;
+use std::sync::atomic::Ordering;
+
+/// In a record, in a pack, as a list of chunks.
+const SIZES: [usize; 3] = [2_000, 100_000, 2_000_000];
+
+fn rename(device: &Device, from: (FileId, &[&str]), to: (FileId, &str)) {
+    let found = seen(device, from.1).unwrap();
+    device.ask(|v| v.edit(|e| e.rename(&found, &[from.0], &[to.0], &leaf(to.1), None)));
+}
+
+/// Nothing is left that the two have to do for a collection.
+fn collect(ada: &Device, bob: &Device) {
+    for _ in 0..3 {
+        if !matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)) {
+            return;
+        }
+        bob.look();
+    }
+    panic!("it does not end");
+}
+
+/// It was published with the place where it had been, which was gone: nobody could read it, and no collection ended any more.
+#[test]
+fn what_comes_back_from_the_trash_after_a_collection_is_whole_on_every_device() {
+    for size in SIZES {
+        for cached in [true, false] {
+            let mut world = World::new();
+            let (ada, mut bob) = (world.join(), world.join());
+            ada.write("f", &noise(1, size));
+            ada.write("g", &noise(2, size));
+            ada.push();
+            bob.pull();
+            if cached {
+                bob.files();
+            } else {
+                bob.empty_cache();
+            }
+            let trash = make_directory(&bob, ".Trash-1000");
+            rename(&bob, (FileId::ROOT, &["f"]), (trash, "f"));
+            rename(&bob, (FileId::ROOT, &["g"]), (trash, "g"));
+            bob.push();
+            ada.pull();
+            // One is still stored when it comes back, and nothing of it is sent again.
+            let before = world.bytes();
+            rename(&bob, (trash, &[".Trash-1000", "g"]), (FileId::ROOT, "g"));
+            bob.push();
+            assert!(world.bytes() - before < 2_000);
+            collect(&ada, &bob);
+            bob.look();
+            rename(&bob, (trash, &[".Trash-1000", "f"]), (FileId::ROOT, "f"));
+            // What is written on top of it lies on what is stored again.
+            bob.place.effects_left.store(0, Ordering::SeqCst);
+            assert!(bob.run(|sync| async move { sync.push().await }).is_err());
+            bob.patch("f", 5, b"by bob");
+            bob.place.effects_left.store(-1, Ordering::SeqCst);
+            bob.push();
+            ada.pull();
+            ada.empty_cache();
+            assert!(ada.files()["f"] == noise(1, size));
+            bob.volume().flush(true).unwrap();
+            bob.restart();
+            bob.push();
+            ada.pull();
+            let mut patched = noise(1, size);
+            patched[5..11].copy_from_slice(b"by bob");
+            collect(&ada, &bob);
+            for device in [&ada, &bob, &world.join()] {
+                device.empty_cache();
+                let files = device.files();
+                assert!(files["f"] == patched && files["g"] == noise(2, size));
+            }
+        }
+    }
+}
+
+/// Simulator seed 620855.
+#[test]
+fn a_conflict_copy_that_was_touched_before_a_collection_that_did_not_wait_has_what_is_here() {
+    for size in SIZES {
+        for cached in [true, false] {
+            let mut world = World::new();
+            let (ada, bob) = (world.join(), world.join());
+            ada.write("f", b"of the beginning");
+            ada.push();
+            bob.pull();
+            ada.write("f", &noise(1, size));
+            ada.push();
+            bob.write("f", &noise(2, size));
+            bob.push();
+            bob.pull();
+            ada.pull();
+            let files = bob.files();
+            let (copy, content) = files.iter().find(|(name, _)| name.contains("conflict")).unwrap();
+            if !cached {
+                bob.empty_cache();
+            }
+            rename(&bob, (FileId::ROOT, &[copy]), (FileId::ROOT, "kept"));
+            bob.place.faults().set_unreachable(true);
+            ada.remove(copy);
+            ada.push();
+            assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+            world.pass(90 * DAY_MS);
+            ada.write("more", b"more");
+            ada.push();
+            assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended, "nobody waits for ninety days");
+            bob.place.faults().set_unreachable(false);
+            bob.look();
+            bob.push();
+            let said = bob.run(|sync| async move { Ok(sync.status().incomplete) }).unwrap();
+            let kept = if cached { content.clone() } else { vec![0; size] };
+            assert_eq!(said, if cached { vec![] } else { vec!["kept".to_owned()] });
+            ada.pull();
+            ada.empty_cache();
+            assert!(ada.files()["kept"] == kept);
+            collect(&ada, &bob);
+            for device in [&ada, &world.join()] {
+                device.empty_cache();
+                assert!(device.files()["kept"] == kept);
+            }
+        }
+    }
+}
