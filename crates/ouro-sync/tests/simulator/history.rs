@@ -531,7 +531,9 @@ impl History {
     /// Only what waiting helps against may go wrong.
     pub(crate) fn judge(&mut self, at: usize, what: &str, error: &SyncError) {
         self.tell(at, format!("{what} fails: {error}"));
-        if matches!(error, SyncError::CollectionBusy) {
+        // A copy may go on as another device at any moment; what it was about is done when it is asked again.
+        let is_renewed = matches!(error, SyncError::Renewed) && self.manner.copies;
+        if matches!(error, SyncError::CollectionBusy) || is_renewed {
             return;
         }
         // Somebody has to make space; here that comes by itself.
