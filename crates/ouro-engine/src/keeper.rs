@@ -74,14 +74,14 @@ impl Engine {
                 Ok(())
             })?;
         }
-        // What only names of this device refer to may be nowhere else one day.
-        let staying = self.ask(open, |volume| volume.staying_references());
-        blobs.extend(staying.iter().flatten().map(|blob| blob.id));
+        // What only this device refers to, under ignored names or since it has not said so yet, may be nowhere else one day.
+        let local = self.ask(open, |volume| volume.local_references());
+        blobs.extend(local.iter().flatten().map(|blob| blob.id));
         open.kept.0.write().insert(open.name.clone(), blobs);
         for part in absent.chunks(BLOBS_AT_ONCE) {
             self.block_on(open.sync.fetch_blobs(part.to_vec()))?;
         }
-        staying.map(drop)
+        local.map(drop)
     }
 
     /// Visits a file by its id, or every file below a directory.

@@ -72,6 +72,10 @@ fn what_is_thrown_away_goes_for_others_and_comes_back_with_its_content_and_attri
 
     let files = world.node(".Trash-0/files");
     rename(&world, (files, "letter"), (NodeNo::ROOT, "back"));
+    world.volume.seal().unwrap().expect("it is to be told");
+    assert!(world.volume.staying_references().unwrap().is_empty());
+    let local = world.volume.local_references().unwrap();
+    assert_eq!(local.iter().map(|blob| blob.len as usize).sum::<usize>(), LARGE, "nobody has heard of it yet");
     let committed = publish(&world);
     let [back] = &committed[..] else { panic!("one file: {committed:?}") };
     assert!(matches!(back.content.as_ref().and_then(|c| c.value.as_ref()), Some(Content::Chunks(_))), "by reference");
