@@ -96,11 +96,19 @@ impl Volume {
             let before = unpublished(state);
             let published = Published::find(&before, log, proven);
             let numbers = (state.device, identity.number);
-            let renumbering = Renumbering::new(numbers, &before, &published, unpublished_orphans(state));
-            let after = renumbering.apply(&before, &published);
+            let known = state.heads.values().map(|head| head.hlc).chain(log.iter().map(|commit| commit.hlc)).max();
+            let known = known.unwrap_or_default();
+            let renumbering = Renumbering::new(numbers, &before, &published, known, unpublished_orphans(state));
+            let mut after = renumbering.apply(&before, &published);
             let head = state.heads.get(&state.device).map_or(Seq(0), |head| head.seq);
             let log = &log[log.partition_point(|commit| commit.seq <= head)..];
             let built = self.build_with(state, log, &after)?;
+            // What went is below the rest now.
+            if let Some(sealed) = after.sealed.as_mut().filter(|_| !published.sealed.is_empty()) {
+                sealed.parents = built.heads.clone();
+                sealed.digest = built.digest;
+                state.clock = state.clock.max(sealed.version.hlc);
+            }
             // Nothing was changed until here, and nothing fails from here on but the disk.
             let mut unit: Vec<Write> = log.iter().map(encode::commit).collect();
             let ended = self.end_published(state, &before, &published, &mut unit)?;
@@ -297,6 +305,7 @@ fn identity_rows(state: &State, identity: &Identity) -> Vec<Write> {
             Some(sealed) => encode::sealed(&Sealed::head(sealed)),
             None => gone(encode::META_SEALED),
         },
+        encode::meta(encode::META_CLOCK, encode::number(state.clock.0)),
         encode::meta(encode::META_GENERATION, encode::number(state.generation)),
         encode::counter(state.counter_reserved),
         encode::devices(&state.devices),

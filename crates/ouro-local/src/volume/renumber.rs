@@ -7,7 +7,7 @@ use super::learn::Commit;
 use super::seal::{Sealed, SealedFile};
 use ouro_core::content::Content;
 use ouro_core::delta::{FileDelta, Register};
-use ouro_core::id::{DeviceNo, FileId, Seq, Version};
+use ouro_core::id::{DeviceNo, FileId, Hlc, Seq, Version};
 use ouro_core::render::copy_id;
 use ouro_core::state::{Kind, Place};
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,15 +115,22 @@ fn is_same(ours: &FileDelta, theirs: &FileDelta) -> bool {
 }
 
 impl Renumbering {
-    /// The ids that everything gets which `old` made and nobody knows: `orphans` are files without a name that somebody has open. One whose
+    /// The ids that everything gets which `old` made and nobody knows. If the log says a part of what is sealed, the rest is made on all that
+    /// is `known`, and stamped after it. `orphans` are files without a name that somebody has open. One whose
     /// removal is still to be published keeps the id by which others know it.
     pub(super) fn new(
         (old, new): (DeviceNo, DeviceNo),
         overlay: &Overlay,
         published: &Published<'_>,
+        known: Hlc,
         orphans: impl Iterator<Item = FileId>,
     ) -> Renumbering {
         let before = overlay.sealed.as_ref().map(|sealed| sealed.version);
+        let after = |version: Version| Version {
+            hlc: if published.sealed.is_empty() { version.hlc } else { version.hlc.max(known.next()) },
+            device: new,
+            seq: Seq(1),
+        };
         let is_own = |id: u64| id >> 32 == u64::from(old.0);
         let is_known = |file: &FileId| {
             let sealed = overlay.sealed.as_ref().and_then(|sealed| sealed.file(*file));
@@ -149,7 +156,7 @@ impl Renumbering {
             slots.extend(own);
         }
         let mut renumbering = Renumbering {
-            sealed: before.map(|version| (version, Version { device: new, seq: Seq(1), ..version })),
+            sealed: before.map(|version| (version, after(version))),
             published: published.sealed.iter().map(|(file, (_, version))| (*file, *version)).collect(),
             counter: FileId::COUNTER_FIRST,
             ..Renumbering::default()

@@ -122,6 +122,32 @@ fn a_copy_of_a_device_goes_on_as_another_and_the_work_of_both_is_there() {
     }
 }
 
+/// Simulator seed 740041: who read the rest first did not know the directory, and did not find what is hidden in it when it came.
+#[test]
+fn what_is_left_of_a_commit_that_the_original_published_in_part_is_made_on_that() {
+    let mut history = ada_and_bob();
+    make(&history.volume(ADA), "", "new", Kind::Directory);
+    history.volume(ADA).flush(true).expect("it can be done");
+    let twin = history.copy(ADA);
+    history.boot(twin);
+    history.finish(twin, Work::Begin);
+    history.finish(ADA, Work::Push);
+    let volume = history.volume(twin);
+    let (file, new) = (spot(&volume, "/f"), spot(&volume, "/new"));
+    volume.edit(|e| e.rename(&file.seen, &file.parent, new.seen.members(), &leaf("f"), None)).expect("it can be done");
+    remove(&history.volume(BOB), "/f");
+    history.finish(BOB, Work::Push);
+    history.finish(twin, Work::Push);
+    let own = history.volume(twin).device();
+    let rest = history.volume(twin).commit(own, Seq(1)).expect("it is published");
+    let (ada, before) = (history.volume(ADA), rest.parents.clone());
+    assert_eq!(before[&ada.device()].seq, ada.heads()[&ada.device()].seq);
+    assert!(before.values().all(|head| head.hlc < rest.hlc));
+    assert!(rest.delta.files.iter().all(|file| file.id == spot(&ada, "/f").seen.id), "the directory is told once");
+    history.exchange();
+    history.audit();
+}
+
 #[test]
 fn a_commit_that_was_fixed_and_lost_its_place_to_a_copy_goes_on_with_what_was_written_on_top() {
     for restarts in [false, true] {
