@@ -11,7 +11,7 @@ mod place;
 mod visible;
 mod working;
 
-use crate::delta::FileDelta;
+use crate::delta::{AddedPlacement, FileDelta};
 use crate::digest::versions;
 use crate::id::FileId;
 use crate::row::{Header, Key, Missing, Row, RowChanges, Rows};
@@ -38,10 +38,11 @@ pub(crate) struct Step {
     pub(crate) returns: bool,
 }
 
-/// Whether a directory that is not known may have been, and was purged: it is not only just made. What is hidden in it has no row by which it
-/// would be found.
+/// Whether a directory that is not known may have been, and was purged: it is not only just made, but replaces something, was moved, or is
+/// there by rule. What is hidden in it has no row by which it would be found.
 pub(crate) fn returns(delta: &FileDelta) -> bool {
-    delta.kind == Kind::Directory && (!delta.replaced.is_empty() || delta.placements.iter().any(|p| p.by_rule))
+    let is_placed = |p: &AddedPlacement| !p.by_rule && p.was.is_none();
+    delta.kind == Kind::Directory && !(delta.replaced.is_empty() && delta.placements.iter().all(is_placed))
 }
 
 /// The rows that change, and what people see differently.
