@@ -1,13 +1,14 @@
 //! Taking note of a collection, as every device does: from then on nothing condemned is referred to by anything new.
 
+use super::mark::{Tables, now_at};
 use super::{cut_of, holds};
 use crate::{Sync, SyncError};
-use ouro_core::content::{BlobRef, Locator, ObjectId};
+use ouro_core::content::{Locator, ObjectId};
 use ouro_core::digest::Digest;
-use ouro_core::id::{DeviceNo, NodeId, PackId, Seq};
+use ouro_core::id::{DeviceNo, NodeId, Seq};
 use ouro_core::tree::Node;
 use ouro_local::volume::{Announced, Collected, Cut, KeptState};
-use ouro_repo::{Collection, CollectionNo, Gone, Places};
+use ouro_repo::{Collection, CollectionNo, Gone, RepoError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -115,9 +116,10 @@ impl Sync {
                 None => break,
             }
         }
-        self.keep_own(newest).await?;
+        let tables = self.tables(newest).await?;
+        self.keep_own(newest, &tables).await?;
         self.stand_above(newest).await?;
-        self.drop_stale_nodes(newest, missed).await?;
+        self.drop_stale_nodes(newest, tables, missed).await?;
         self.note(newest, before, missed).await
     }
 
@@ -165,10 +167,42 @@ impl Sync {
     }
 
     /// What only this device refers to, its trash above all, no other can know to be live: it is brought into the cache, which keeps it.
-    async fn keep_own(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
+    async fn keep_own(self: &Arc<Self>, newest: &Collection, tables: &Tables) -> Result<(), SyncError> {
         let own = self.with_all(|sync| sync.volume.staying_references()).await?;
-        let goes = |blob: &BlobRef| blob.at.is_some_and(|at| newest.condemns(at.object));
-        self.fetch_blobs(own.into_iter().filter(goes).collect()).await
+        let (mut goes, mut moved) = (Vec::new(), Vec::new());
+        for blob in own {
+            let Some(at) = blob.at else { continue };
+            let now = now_at(newest, tables, &blob.id.0, at);
+            match newest.condemns(now.object) {
+                true if newest.ends.is_none() => goes.push(blob),
+                false if now == at => {}
+                _ => moved.push(blob),
+            }
+        }
+        self.fetch_blobs(goes).await?;
+        // A table that leads on from there goes when nothing that others know needs it. What is gone already held nobody up.
+        let is_gone = |error: &SyncError| matches!(error, SyncError::Repo(RepoError::BlobGone { .. }));
+        match self.fetch_blobs(moved.clone()).await {
+            Err(error) if is_gone(&error) => {}
+            brought => return brought,
+        }
+        for blob in moved {
+            match self.fetch_blobs(vec![blob]).await {
+                Err(error) if is_gone(&error) => tracing::debug!(%error, "a part of what only this device has is gone"),
+                brought => brought?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables of a collection, without those that a later one took.
+    async fn tables(&self, newest: &Collection) -> Result<Tables, SyncError> {
+        let mut tables = Tables::new();
+        for table in &newest.moved {
+            let found = self.repo.table(table.id).await?;
+            tables.extend(found.map(|places| (table.id, places)));
+        }
+        Ok(tables)
     }
 
     /// Says in the hint what is acknowledged: this device may have nothing to commit for days.
@@ -179,16 +213,20 @@ impl Sync {
         Ok(())
     }
 
-    /// Chunks in condemned objects are stored again if they come again. Who missed a collection knows nothing for certain.
+    /// Chunks in condemned objects are stored again if they come again; also in those that went before, whose places this device has learnt since
+    /// from what others referred to: a table leads on to where they lie now, which may be condemned itself. Who missed a collection knows
+    /// nothing for certain.
     async fn forget_places(self: &Arc<Self>, newest: &Collection, all: bool) -> Result<(), SyncError> {
-        let condemned: Vec<ObjectId> = newest.condemned.iter().filter_map(object_of).collect();
+        let outdated = newest.condemned.iter().chain(newest.moved.iter().flat_map(|table| &table.of));
+        let outdated: BTreeSet<ObjectId> = outdated.filter_map(object_of).collect();
+        let outdated: Vec<ObjectId> = outdated.into_iter().collect();
         let covers = newest.checkpoint.covers.clone();
         self.blocking(move |sync| {
             let locations = sync.volume.locations();
             if all {
                 return locations.forget_all();
             }
-            locations.forget_objects(&condemned)?;
+            locations.forget_objects(&outdated)?;
             covers.iter().try_for_each(|covered| locations.forget_records(covered.device, covered.seq))
         })
         .await?
@@ -221,24 +259,18 @@ impl Sync {
         }
     }
 
-    /// Nodes kept here that name something condemned which nobody moved were of trees that went. If such a node comes to live again, the
+    /// Nodes kept here that name something which lies where all is condemned now were of trees that went. If such a node comes to live again, the
     /// remote's has other places in it.
-    async fn drop_stale_nodes(self: &Arc<Self>, newest: &Collection, all: bool) -> Result<(), SyncError> {
-        let mut tables: BTreeMap<PackId, Arc<Places>> = BTreeMap::new();
-        for table in &newest.moved {
-            let found = self.repo.table(table.id).await?;
-            tables.extend(found.map(|places| (table.id, places)));
-        }
+    async fn drop_stale_nodes(
+        self: &Arc<Self>,
+        newest: &Collection,
+        tables: Tables,
+        all: bool,
+    ) -> Result<(), SyncError> {
         let newest = newest.clone();
         self.blocking(move |sync| {
-            let gone: BTreeSet<ObjectId> = newest.condemned.iter().filter_map(object_of).collect();
             let dangling = |id: &[u8; 32], at: Option<Locator>| {
-                let Some(object) = at.map(|at| at.object) else { return false };
-                let condemned = match object {
-                    ObjectId::Record(..) => newest.condemns(object),
-                    _ => gone.contains(&object),
-                };
-                condemned && !newest.tables_of(object).any(|t| tables.get(&t).is_some_and(|t| t.contains_key(id)))
+                at.is_some_and(|at| newest.condemns(now_at(&newest, &tables, id, at).object))
             };
             let stale = |_: &NodeId, bytes: &[u8]| {
                 if all {

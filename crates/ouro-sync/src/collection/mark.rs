@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ouro_core::codec::decode_block_list;
 use ouro_core::content::{BlobRef, Content, Locator, ObjectId};
 use ouro_core::delta::Delta;
-use ouro_core::id::{BlobId, NodeId, Seq};
+use ouro_core::id::{BlobId, NodeId, PackId, Seq};
 use ouro_core::row::Missing;
 use ouro_core::tree::{NewNode, Node, NodeRef};
 use ouro_local::volume::Cut;
@@ -26,6 +26,9 @@ const COPIES_BEFORE_SORTING: usize = 1 << 18;
 /// A place is followed through tables so many times.
 const HOPS_MAX: usize = 32;
 
+/// The tables of a collection.
+pub(super) type Tables = BTreeMap<PackId, Arc<Places>>;
+
 /// A node that is live.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LiveNode {
@@ -34,12 +37,23 @@ pub(super) struct LiveNode {
     pub(super) level: u8,
 }
 
+/// Follows a place through the tables of a collection.
+pub(super) fn now_at(collection: &Collection, tables: &Tables, id: &[u8; 32], mut at: Locator) -> Locator {
+    for _ in 0..HOPS_MAX {
+        match collection.tables_of(at.object).find_map(|table| tables.get(&table)?.get(id)) {
+            Some(now) => at = *now,
+            None => break,
+        }
+    }
+    at
+}
+
 /// What is live, gathered root by root.
 pub(super) struct Mark {
     sync: Arc<Sync>,
     /// The collection whose tables say where things lie, and these tables.
     collection: Option<Arc<Collection>>,
-    tables: BTreeMap<ouro_core::id::PackId, Arc<Places>>,
+    tables: Tables,
     /// Blobs, each as often as it is stored and referred to; in order of places after [`Mark::sort`].
     copies: Vec<StoredCopy<BlobId>>,
     sorted: usize,
@@ -74,16 +88,7 @@ impl Mark {
 
     /// Where something lies now whose place may be of before a collection.
     fn resolve(&self, id: &[u8; 32], at: Locator) -> Locator {
-        let Some(collection) = &self.collection else { return at };
-        let mut at = at;
-        for _ in 0..HOPS_MAX {
-            let mut tables = collection.tables_of(at.object);
-            match tables.find_map(|table| self.tables.get(&table)?.get(id)) {
-                Some(now) => at = *now,
-                None => break,
-            }
-        }
-        at
+        self.collection.as_ref().map_or(at, |collection| now_at(collection, &self.tables, id, at))
     }
 
     /// A tree, and all that it names.

@@ -78,6 +78,66 @@ fn what_comes_back_from_the_trash_after_a_collection_is_whole_on_every_device() 
     }
 }
 
+/// Its place was of before a collection that had moved it, so nobody saw that the next one took it from where it lay.
+#[test]
+fn what_was_moved_before_it_came_into_the_trash_stays_there() {
+    for size in SIZES {
+        let mut world = World::new();
+        let (ada, mut bob) = (world.join(), world.join());
+        ada.write("f", &noise(1, size));
+        ada.write("gone", &noise(2, 2 * size + 100_000));
+        ada.push();
+        ada.remove("gone");
+        ada.push();
+        bob.pull();
+        collect(&ada, &bob);
+        let trash = make_directory(&bob, ".Trash-1000");
+        rename(&bob, (FileId::ROOT, &["f"]), (trash, "f"));
+        bob.push();
+        ada.pull();
+        collect(&ada, &bob);
+        bob.look();
+        rename(&bob, (trash, &[".Trash-1000", "f"]), (FileId::ROOT, "f"));
+        bob.push();
+        let said = bob.run(|sync| async move { Ok(sync.status().incomplete) }).unwrap();
+        assert_eq!(said, Vec::<String>::new());
+        ada.pull();
+        // A list that was read before is kept in memory.
+        bob.volume().flush(true).unwrap();
+        bob.restart();
+        for device in [&ada, &bob, &world.join()] {
+            device.empty_cache();
+            assert!(device.files()["f"] == noise(1, size));
+        }
+    }
+}
+
+#[test]
+fn who_was_not_waited_for_takes_note_although_what_was_in_its_trash_is_gone() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 100_000));
+    ada.push();
+    bob.pull();
+    let trash = make_directory(&bob, ".Trash-1000");
+    rename(&bob, (FileId::ROOT, &["f"]), (trash, "f"));
+    bob.push();
+    ada.pull();
+    bob.place.faults().set_unreachable(true);
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    world.pass(90 * DAY_MS);
+    ada.write("more", b"more");
+    ada.push();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended, "nobody waits for ninety days");
+    bob.place.faults().set_unreachable(false);
+    bob.look();
+    bob.write("by bob", b"bob");
+    bob.push();
+    ada.pull();
+    assert_eq!(ada.files()["by bob"], bob.files()["by bob"]);
+    collect(&ada, &bob);
+}
+
 /// Simulator seed 620855.
 #[test]
 fn a_conflict_copy_that_was_touched_before_a_collection_that_did_not_wait_has_what_is_here() {

@@ -405,6 +405,42 @@ fn two_devices_end_one_collection_and_none_of_them_was_passed_over() {
     assert_eq!(ada.files(), bob.files());
 }
 
+/// Simulator seed 1500782: where a chunk had been moved from was learnt from who had not acknowledged that yet, and was still known when a later
+/// collection took the chunk from where it lay since. What was written with the same chunk referred to nothing.
+#[test]
+fn a_place_that_is_learnt_after_its_object_was_condemned_is_forgotten_with_what_lies_there_no_more() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let content = noise(1, 70_000);
+    ada.write("moved", &content);
+    ada.write("gone", &noise(2, 200_000));
+    ada.push();
+    ada.remove("gone");
+    ada.push();
+    bob.pull();
+    assert!(matches!(bob.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    ada.write("again", &content);
+    ada.push();
+    bob.pull();
+    ada.look();
+    assert_eq!(bob.collect(NOTHING_KEPT).stage, Stage::Ended);
+    for name in ["moved", "again"] {
+        ada.remove(name);
+    }
+    ada.push();
+    bob.pull();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+    bob.write("third", &content);
+    bob.push();
+    ada.pull();
+    for device in [&ada, &bob, &world.join()] {
+        device.empty_cache();
+        assert!(device.files()["third"] == content);
+    }
+}
+
 /// Simulator seed 915828: of two devices that ended one collection at the same moment the one deleted a table that the other still named, since
 /// something in it had been written again; no collection could be begun any more.
 #[test]
