@@ -180,7 +180,7 @@ impl Sync {
             }
         }
         self.fetch_blobs(goes).await?;
-        // A table that leads on from there goes when nothing that others know needs it. What is gone already held nobody up.
+        // A table that leads on from there goes when nothing that others know needs it. What is gone already holds nobody up.
         let is_gone = |error: &SyncError| matches!(error, SyncError::Repo(RepoError::BlobGone { .. }));
         match self.fetch_blobs(moved.clone()).await {
             Err(error) if is_gone(&error) => {}
