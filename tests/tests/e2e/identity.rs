@@ -97,6 +97,7 @@ fn a_device_is_removed_by_name_and_comes_back_as_another_with_all_its_work() {
     fs::write(b.at("of berta"), b"published").expect("written");
     b.wait();
     b.umount();
+    until(EVER, "what is listed is known", || a.at("of berta").exists());
 
     let outcome = a.ourobox(&["devices", "remove", "nobody"]);
     assert_eq!((outcome.code, outcome.stderr.lines().count()), (Some(1), 1), "{outcome:?}");
