@@ -77,6 +77,12 @@ impl Engine {
         // What only this device refers to, under ignored names or since it has not said so yet, may be nowhere else one day.
         let local = self.ask(open, |volume| volume.local_references());
         blobs.extend(local.iter().flatten().map(|blob| blob.id));
+        if local.is_err() {
+            // Not all of it can be told now, so what is known, and what was, stays.
+            let staying = self.ask(open, |volume| volume.staying_references());
+            blobs.extend(staying.iter().flatten().map(|blob| blob.id));
+            blobs.extend(open.kept.0.read().get(&open.name).into_iter().flatten());
+        }
         open.kept.0.write().insert(open.name.clone(), blobs);
         for part in absent.chunks(BLOBS_AT_ONCE) {
             self.block_on(open.sync.fetch_blobs(part.to_vec()))?;

@@ -60,7 +60,7 @@ pub use device::{Branch, DeviceInfo, Hint, author};
 pub use error::RepoError;
 pub use frame::{Effort, PLAIN_BYTES_MAX};
 pub use keyslot::PassphraseCost;
-pub use moved::{Places, TABLE_PLACES_MAX};
+pub use moved::{HOPS_MAX, Places, TABLE_PLACES_MAX};
 pub use node::{NodeWriter, OpenNode, TOP_WINDOW_BYTES, WrittenNodes};
 pub use object::{FORMAT_VERSION, HEADER_BYTES, pack_of};
 pub use pack::{FinishedPack, PACK_BYTES, Packer};

@@ -24,7 +24,7 @@ pub const TABLE_PLACES_MAX: usize = 16 << 10;
 /// Tables kept in memory.
 const TABLES_MAX: usize = 16;
 /// A place is followed so many times: a blob is moved once in a collection, and seldom in two.
-pub(crate) const HOPS_MAX: usize = 32;
+pub const HOPS_MAX: usize = 32;
 /// Fewest bytes of a place in a table.
 const PLACE_BYTES_MIN: usize = 32 + 1 + 1 + 2;
 

@@ -5,15 +5,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ouro_core::content::{BlobRef, ObjectId};
 use ouro_core::id::FileId;
 use ouro_local::volume::Sealed;
-use ouro_repo::{Collection, RepoError};
+use ouro_repo::{Collection, HOPS_MAX, RepoError};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Requests in flight.
 const REQUESTS_AT_ONCE: usize = 8;
-/// A place is followed so many times.
-const HOPS_MAX: usize = 32;
 
 /// How the remote holds a blob.
 #[derive(Clone, Copy, PartialEq, Eq)]

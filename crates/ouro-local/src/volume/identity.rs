@@ -96,20 +96,20 @@ impl Volume {
             let before = unpublished(state);
             let published = Published::find(&before, log, proven);
             let numbers = (state.device, identity.number);
-            let known = state.heads.values().map(|head| head.hlc).chain(log.iter().map(|commit| commit.hlc)).max();
-            let known = known.unwrap_or_default();
+            let known = state.heads.values().map(|head| head.hlc).chain(log.iter().map(|commit| commit.hlc));
+            let known = known.max().unwrap_or_default();
             let renumbering = Renumbering::new(numbers, &before, &published, known, unpublished_orphans(state));
             let mut after = renumbering.apply(&before, &published);
             let head = state.heads.get(&state.device).map_or(Seq(0), |head| head.seq);
             let log = &log[log.partition_point(|commit| commit.seq <= head)..];
             let built = self.build_with(state, log, &after)?;
-            // What went is below the rest now.
+            // Nothing was changed until here, and nothing fails from here on but the disk.
             if let Some(sealed) = after.sealed.as_mut().filter(|_| !published.sealed.is_empty()) {
+                // What went is below the rest now.
                 sealed.parents = built.heads.clone();
                 sealed.digest = built.digest;
                 state.clock = state.clock.max(sealed.version.hlc);
             }
-            // Nothing was changed until here, and nothing fails from here on but the disk.
             let mut unit: Vec<Write> = log.iter().map(encode::commit).collect();
             let ended = self.end_published(state, &before, &published, &mut unit)?;
             unit.extend(overlay_rows(state, &before, &after, &renumbering));

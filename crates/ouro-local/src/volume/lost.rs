@@ -102,7 +102,7 @@ impl Volume {
         let (mut found, mut need) = (Vec::new(), Vec::new());
         for delta in sealed.iter().flat_map(|sealed| sealed.files.iter()) {
             let Some(content) = delta.content.as_ref().and_then(|content| content.value.as_ref()) else { continue };
-            let mut blobs = match content {
+            let blobs = match content {
                 Content::BlockList { list, .. } if gone.contains(&list.id) => vec![*list],
                 Content::BlockList { list, .. } => match self.block_list(list) {
                     Err(VolumeError::Need(lists)) => {
@@ -114,14 +114,14 @@ impl Volume {
                 Content::Chunks(chunks) => chunks.to_vec(),
                 Content::Inline(_) | Content::Pending { .. } => continue,
             };
-            let mut stored = Vec::with_capacity(blobs.len());
-            for blob in &blobs {
-                stored.push(self.locations.get(&blob.id)?.is_some());
+            let mut unsure = Vec::new();
+            for blob in blobs {
+                if self.locations.get(&blob.id)?.is_none() {
+                    unsure.push(blob);
+                }
             }
-            let mut stored = stored.into_iter();
-            blobs.retain(|_| stored.next() == Some(false));
-            if !blobs.is_empty() {
-                found.push((delta.id, blobs));
+            if !unsure.is_empty() {
+                found.push((delta.id, unsure));
             }
         }
         if need.is_empty() { Ok(found) } else { Err(VolumeError::Need(need)) }
@@ -143,14 +143,7 @@ impl Volume {
             let below = std::mem::replace(value, pending.clone());
             laid.push((delta.id, encode_file_delta(delta), pending, below));
         }
-        state.sealed = Some(Sealed { files: Arc::new(changed), ..sealed.clone() });
-        match self.live_anew(state) {
-            Ok(live) => state.put_live(live),
-            Err(error) => {
-                state.sealed = Some(sealed);
-                return Err(error);
-            }
-        }
+        self.put_sealed(state, sealed, changed)?;
         for (file, delta, pending, below) in laid {
             // What was written on top lies on what this becomes.
             for (_, base) in state.bases.range_mut((file, 0)..=(file, u64::MAX)).filter(|(_, base)| **base == below) {
@@ -202,20 +195,28 @@ impl Volume {
                 change.directories.extend(place.iter().map(|place| place.parent));
                 change.bindings.extend(place.map(|place| (place.parent, place.name)));
             }
-            state.sealed = Some(Sealed { files: Arc::new(files), ..sealed.clone() });
-            match self.live_anew(state) {
-                Ok(live) => state.put_live(live),
-                Err(error) => {
-                    state.sealed = Some(sealed);
-                    return Err(error);
-                }
-            }
+            self.put_sealed(state, sealed, files)?;
             self.ledger.submit(unit);
             (paths, change)
         };
         change.tidy();
         self.announce(&change);
         Ok(paths)
+    }
+
+    /// Gives a sealed generation other changes. On an error it is as it was.
+    fn put_sealed(&self, state: &mut State, sealed: Sealed, files: Vec<FileDelta>) -> Result<(), VolumeError> {
+        state.sealed = Some(Sealed { files: Arc::new(files), ..sealed.clone() });
+        match self.live_anew(state) {
+            Ok(live) => {
+                state.put_live(live);
+                Ok(())
+            }
+            Err(error) => {
+                state.sealed = Some(sealed);
+                Err(error)
+            }
+        }
     }
 
     /// The sealed files whose bytes lie partly in `blob`, each with all the blobs that it was made on.

@@ -11,7 +11,7 @@ use ouro_core::id::{BlobId, NodeId, PackId, Seq};
 use ouro_core::row::Missing;
 use ouro_core::tree::{NewNode, Node, NodeRef};
 use ouro_local::volume::Cut;
-use ouro_repo::{Body, Collection, OpenNode, Places, StoredCopy};
+use ouro_repo::{Body, Collection, HOPS_MAX, OpenNode, Places, StoredCopy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,8 +23,6 @@ const LISTS_AT_ONCE: usize = 64;
 const RECORDS_AT_ONCE: usize = 16;
 /// Copies gathered before equal ones are joined: a copy takes 80 bytes.
 const COPIES_BEFORE_SORTING: usize = 1 << 18;
-/// A place is followed through tables so many times.
-const HOPS_MAX: usize = 32;
 
 /// The tables of a collection.
 pub(super) type Tables = BTreeMap<PackId, Arc<Places>>;

@@ -24,6 +24,18 @@ fn collect(ada: &Device, bob: &Device) {
     panic!("it does not end");
 }
 
+/// A collection begins and ends that does not wait for Bob, who comes back then.
+fn collect_without(world: &World, ada: &Device, bob: &Device) {
+    bob.place.faults().set_unreachable(true);
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    world.pass(90 * DAY_MS);
+    ada.write("more", b"more");
+    ada.push();
+    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended, "nobody waits for ninety days");
+    bob.place.faults().set_unreachable(false);
+    bob.look();
+}
+
 /// It was published with the place where it had been, which was gone: nobody could read it, and no collection ended any more.
 #[test]
 fn what_comes_back_from_the_trash_after_a_collection_is_whole_on_every_device() {
@@ -123,14 +135,7 @@ fn who_was_not_waited_for_takes_note_although_what_was_in_its_trash_is_gone() {
     rename(&bob, (FileId::ROOT, &["f"]), (trash, "f"));
     bob.push();
     ada.pull();
-    bob.place.faults().set_unreachable(true);
-    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
-    world.pass(90 * DAY_MS);
-    ada.write("more", b"more");
-    ada.push();
-    assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended, "nobody waits for ninety days");
-    bob.place.faults().set_unreachable(false);
-    bob.look();
+    collect_without(&world, &ada, &bob);
     bob.write("by bob", b"bob");
     bob.push();
     ada.pull();
@@ -160,16 +165,9 @@ fn a_conflict_copy_that_was_touched_before_a_collection_that_did_not_wait_has_wh
                 bob.empty_cache();
             }
             rename(&bob, (FileId::ROOT, &[copy]), (FileId::ROOT, "kept"));
-            bob.place.faults().set_unreachable(true);
             ada.remove(copy);
             ada.push();
-            assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
-            world.pass(90 * DAY_MS);
-            ada.write("more", b"more");
-            ada.push();
-            assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended, "nobody waits for ninety days");
-            bob.place.faults().set_unreachable(false);
-            bob.look();
+            collect_without(&world, &ada, &bob);
             bob.push();
             let said = bob.run(|sync| async move { Ok(sync.status().incomplete) }).unwrap();
             let kept = if cached { content.clone() } else { vec![0; size] };
