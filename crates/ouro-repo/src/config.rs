@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RepoError;
 use crate::object::{CONFIG_NAME, FORMAT_VERSION};
+use ouro_core::content::INLINE_BYTES_MAX;
 
 const CIPHER: &str = "xchacha20poly1305-blake3";
 const COMPRESSOR: &str = "zstd";
@@ -44,12 +45,13 @@ impl Default for ChunkerParams {
 }
 
 impl ChunkerParams {
-    /// Whether the chunker can work with these: even, in order, within what its tables were made for.
+    /// Whether the chunker can work with these: even, in order, within what its tables were made for. A first chunk that would fit into an entry
+    /// is taken for the whole file, so none may be so short.
     pub(crate) fn is_valid(&self) -> bool {
         let even = self.min.is_multiple_of(2) && self.max.is_multiple_of(2);
         let ordered = self.min <= self.average && self.average <= self.max;
         even && ordered
-            && self.min >= 64
+            && self.min as usize > INLINE_BYTES_MAX
             && self.average.is_power_of_two()
             && self.average >= 256
             && self.average <= 4 << 20
