@@ -2,11 +2,11 @@
 
 use crate::{Sync, SyncError};
 use bytes::Bytes;
-use ouro_core::content::{BlobRef, ObjectId};
+use ouro_core::content::{BlobRef, Locator, ObjectId};
 use ouro_core::id::BlobId;
 use ouro_core::row::Missing;
 use ouro_local::volume::VolumeError;
-use ouro_repo::OpenNode;
+use ouro_repo::{OpenNode, RepoError};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -87,11 +87,11 @@ impl Sync {
         }
         if !wanted.is_empty() {
             self.meet_owners(&wanted).await?;
-            match self.bring(&wanted).await {
+            match self.bring_from_where_it_is(wanted.clone()).await {
                 // It may be a neighbour that is gone: what was asked for says itself what is wrong with it.
                 Err(SyncError::Repo(error)) if error.is_corrupt() && wanted.iter().any(|b| !asked.contains(&b.id)) => {
                     wanted.retain(|blob| asked.contains(&blob.id));
-                    self.bring(&wanted).await?;
+                    self.bring_from_where_it_is(wanted).await?;
                 }
                 brought => brought?,
             }
@@ -99,6 +99,44 @@ impl Sync {
         drop(mine);
         wait_for(others).await;
         Ok(())
+    }
+
+    /// Brings blobs. Where one is gone, it may be a list of chunks that is kept here which is of before a collection: the remote's says better.
+    async fn bring_from_where_it_is(self: &Arc<Self>, mut wanted: Vec<BlobRef>) -> Result<(), SyncError> {
+        loop {
+            let (blob, error) = match self.bring(&wanted).await {
+                Err(SyncError::Repo(error @ RepoError::BlobGone { blob, .. })) => (blob, error),
+                brought => return brought,
+            };
+            let now = self.places_anew(blob).await?;
+            if now.is_empty() {
+                return Err(error.into());
+            }
+            for blob in &mut wanted {
+                blob.at = now.get(&blob.id).copied().or(blob.at);
+            }
+        }
+    }
+
+    /// Fetches the lists of chunks again that name one which is gone. Returns the places of all chunks in those that say something else now; in the
+    /// next round they do not any more.
+    async fn places_anew(self: &Arc<Self>, gone: BlobId) -> Result<BTreeMap<BlobId, Locator>, SyncError> {
+        let mut now = BTreeMap::new();
+        for list in self.volume.lists_naming(gone) {
+            let chunks = self.renew_list(list).await?;
+            now.extend(chunks.iter().flat_map(|chunks| &**chunks).filter_map(|chunk| Some((chunk.id, chunk.at?))));
+        }
+        Ok(now)
+    }
+
+    /// Fetches a list of chunks although it may be here. Returns its chunks if any of them lies elsewhere than the list here says; one that is gone
+    /// itself stays as it is here.
+    pub(crate) async fn renew_list(self: &Arc<Self>, list: BlobRef) -> Result<Option<Arc<[BlobRef]>>, SyncError> {
+        let bytes = match self.repo.fetch_blob(&list).await {
+            Err(RepoError::BlobGone { .. }) => return Ok(None),
+            bytes => bytes?,
+        };
+        Ok(self.blocking(move |sync| sync.volume.renew_list(&list, &bytes)).await??)
     }
 
     async fn bring(&self, wanted: &[BlobRef]) -> Result<(), SyncError> {

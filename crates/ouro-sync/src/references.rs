@@ -26,14 +26,18 @@ impl Sync {
     /// Sees to it that a generation refers to nothing that a collection took, or is about to: what comes back from the trash may be in this device's
     /// cache only, and who was not waited for may have touched a conflict copy that others settled. Returns the generation as it is then.
     ///
-    /// Costs no request where nobody ever collected, and else a byte of each object that holds something of which this device does not know
-    /// that it is stored.
+    /// Costs no request where nobody ever collected, and else each list of a large file, and a byte of each object that holds something of which
+    /// this device does not know that it is stored there.
     ///
     /// # Errors
     /// What the remote or the disk says.
     pub(crate) async fn hold_references(self: &Arc<Self>, sealed: Sealed) -> Result<Sealed, SyncError> {
         if self.acknowledged() == 0 && self.repo.known_collection().is_none() {
             return Ok(sealed);
+        }
+        for list in self.volume.sealed_lists() {
+            // What is published is the list on the remote: where that says the chunks are, they must be.
+            self.renew_list(list).await?;
         }
         let mut gone = BTreeSet::new();
         let references = loop {

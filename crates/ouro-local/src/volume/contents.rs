@@ -6,13 +6,11 @@ use super::state::{Hot, State};
 use super::{FILE_BYTES_MAX, Volume, VolumeError};
 use crate::error::LocalError;
 use crate::layers::Held;
-use ouro_core::codec::decode_block_list;
 use ouro_core::content::{BlobRef, Content};
 use ouro_core::id::{BlobId, FileId};
 use ouro_core::state::Place;
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
-use std::sync::Arc;
 
 /// What statfs tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,37 +343,6 @@ impl Volume {
                 stretch(&self.block_list(list)?, offset, into, buffer.len(), stretches);
                 Ok(())
             }
-        }
-    }
-
-    /// The chunks that a block list names.
-    ///
-    /// # Errors
-    /// [`VolumeError::Need`] if the list is not here.
-    pub fn block_list(&self, list: &BlobRef) -> Result<Arc<[BlobRef]>, VolumeError> {
-        if let Some(chunks) = self.block_lists.lock().get(&list.id) {
-            return Ok(Arc::clone(chunks));
-        }
-        let bytes = self.blobs.get(&list.id)?.ok_or_else(|| VolumeError::Need(vec![*list]))?;
-        let chunks: Arc<[BlobRef]> = decode_block_list(&bytes)
-            .map_err(|_| LocalError::Damaged {
-                name: format!("block list {}", list.id),
-                reason: "it does not decode".to_owned(),
-            })?
-            .into();
-        self.block_lists.lock().put(list.id, Arc::clone(&chunks));
-        Ok(chunks)
-    }
-
-    /// The chunks of a sealed content, in order; none for an inline one.
-    ///
-    /// # Errors
-    /// [`VolumeError::Need`] if its list is not here.
-    pub fn chunks(&self, content: &Content) -> Result<Arc<[BlobRef]>, VolumeError> {
-        match content {
-            Content::Chunks(chunks) => Ok(Arc::clone(chunks)),
-            Content::BlockList { list, .. } => self.block_list(list),
-            Content::Inline(_) | Content::Pending { .. } => Ok(Arc::from([])),
         }
     }
 

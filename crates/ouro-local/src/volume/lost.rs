@@ -92,8 +92,8 @@ impl Volume {
     }
 
     /// The sealed files that only refer to a content, since nobody wrote it for them (a touched conflict copy, what was restored or brought back
-    /// from the trash), each with those blobs of it of which this device does not know that they are stored. One whose list is in `gone` has
-    /// the list only.
+    /// from the trash), each with those blobs of it of which this device does not know that they are stored where it says. One whose list is in
+    /// `gone` has the list only.
     ///
     /// # Errors
     /// [`VolumeError::Need`] if a list of chunks is not here: fetch it and call again.
@@ -116,7 +116,9 @@ impl Volume {
             };
             let mut unsure = Vec::new();
             for blob in blobs {
-                if self.locations.get(&blob.id)?.is_none() {
+                let stored = self.locations.get(&blob.id)?;
+                // Elsewhere is not there: nobody else looks where this device knows it to be.
+                if stored.is_none() || stored != blob.at {
                     unsure.push(blob);
                 }
             }
@@ -125,6 +127,17 @@ impl Volume {
             }
         }
         if need.is_empty() { Ok(found) } else { Err(VolumeError::Need(need)) }
+    }
+
+    /// The block lists that sealed files only refer to.
+    pub fn sealed_lists(&self) -> Vec<BlobRef> {
+        let sealed = self.sealed().filter(|sealed| sealed.record.is_none());
+        let files = sealed.iter().flat_map(|sealed| sealed.files.iter());
+        let lists = files.filter_map(|delta| match delta.content.as_ref()?.value.as_ref()? {
+            Content::BlockList { list, .. } => Some(*list),
+            Content::Chunks(_) | Content::Inline(_) | Content::Pending { .. } => None,
+        });
+        lists.collect()
     }
 
     /// What these sealed files only refer to is stored with their generation: each gets a layer without any bytes of its own on that.

@@ -21,6 +21,7 @@ mod identity;
 mod ignored;
 mod learn;
 mod lines;
+mod lists;
 mod log;
 mod lost;
 mod node_cache;
@@ -58,7 +59,7 @@ use crate::locations::Locations;
 use crate::pins::Pins;
 use ouro_core::content::BlobRef;
 use ouro_core::edit::EditError;
-use ouro_core::id::{BlobId, DeviceNo, FileId, Seq};
+use ouro_core::id::{DeviceNo, FileId, Seq};
 use ouro_core::row::Missing;
 use parking_lot::{Mutex, RwLock};
 use state::{Guarded, State};
@@ -121,11 +122,7 @@ pub enum VolumeError {
 /// Largest file: 8 TiB, what a block list of average chunks can still name within a blob.
 pub const FILE_BYTES_MAX: u64 = 8 << 40;
 
-/// Decoded block lists kept in memory.
-const BLOCK_LISTS_MAX: usize = 8;
-
 type Listener = Box<dyn Fn(&Change) + Send + Sync>;
-type BlockLists = Mutex<lru::LruCache<BlobId, Arc<[BlobRef]>>>;
 
 /// One box on this device. Shared by reference; every method may be called from any thread.
 pub struct Volume {
@@ -141,7 +138,7 @@ pub struct Volume {
     options: VolumeOptions,
     listeners: RwLock<Vec<Listener>>,
     renumber_hooks: RwLock<Vec<OnRenumber>>,
-    block_lists: BlockLists,
+    block_lists: lists::BlockLists,
     named: Mutex<log::Named>,
     pending_signal: RwLock<Option<Box<dyn Fn() + Send + Sync>>>,
 }

@@ -4,9 +4,10 @@ use super::collected;
 use super::encode::{self, read_number};
 use super::learn::{Announced, Built, Commit};
 use super::lines::Lines;
+use super::lists::BlockLists;
 use super::seal::Sealed;
 use super::state::{Counts, Guarded, Head, STAYING_GENERATION, State};
-use super::{BLOCK_LISTS_MAX, NodeCache, Volume, VolumeError};
+use super::{NodeCache, Volume, VolumeError};
 use crate::blobs::{Blobs, BlobsOptions, Keep, Verify};
 use crate::database::DatabaseAt;
 use crate::disk::{Disk, RealDisk};
@@ -27,7 +28,6 @@ use ouro_core::row::RowChanges;
 use ouro_core::tree::TreeParams;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -153,7 +153,6 @@ impl Volume {
         let layers = Layers::open(Arc::clone(&ports.disk), Arc::clone(&ledger))?;
         let loaded = ledger.load()?;
         let state = State::load(&loaded, &layers, device)?;
-        let lists = NonZeroUsize::new(BLOCK_LISTS_MAX).expect("the limit is not zero");
         let volume = Volume {
             state: Guarded::new(state),
             nodes,
@@ -167,7 +166,7 @@ impl Volume {
             options,
             listeners: RwLock::new(Vec::new()),
             renumber_hooks: RwLock::new(Vec::new()),
-            block_lists: Mutex::new(lru::LruCache::new(lists)),
+            block_lists: BlockLists::default(),
             named: Mutex::default(),
             pending_signal: RwLock::new(None),
         };

@@ -42,7 +42,7 @@ fn what_comes_back_from_the_trash_after_a_collection_is_whole_on_every_device() 
     for size in SIZES {
         for cached in [true, false] {
             let mut world = World::new();
-            let (ada, mut bob) = (world.join(), world.join());
+            let (ada, bob) = (world.join(), world.join());
             ada.write("f", &noise(1, size));
             ada.write("g", &noise(2, size));
             ada.push();
@@ -74,8 +74,6 @@ fn what_comes_back_from_the_trash_after_a_collection_is_whole_on_every_device() 
             ada.pull();
             ada.empty_cache();
             assert!(ada.files()["f"] == noise(1, size));
-            bob.volume().flush(true).unwrap();
-            bob.restart();
             bob.push();
             ada.pull();
             let mut patched = noise(1, size);
@@ -95,7 +93,7 @@ fn what_comes_back_from_the_trash_after_a_collection_is_whole_on_every_device() 
 fn what_was_moved_before_it_came_into_the_trash_stays_there() {
     for size in SIZES {
         let mut world = World::new();
-        let (ada, mut bob) = (world.join(), world.join());
+        let (ada, bob) = (world.join(), world.join());
         ada.write("f", &noise(1, size));
         ada.write("gone", &noise(2, 2 * size + 100_000));
         ada.push();
@@ -114,9 +112,6 @@ fn what_was_moved_before_it_came_into_the_trash_stays_there() {
         let said = bob.run(|sync| async move { Ok(sync.status().incomplete) }).unwrap();
         assert_eq!(said, Vec::<String>::new());
         ada.pull();
-        // A list that was read before is kept in memory.
-        bob.volume().flush(true).unwrap();
-        bob.restart();
         for device in [&ada, &bob, &world.join()] {
             device.empty_cache();
             assert!(device.files()["f"] == noise(1, size));
@@ -180,6 +175,70 @@ fn a_conflict_copy_that_was_touched_before_a_collection_that_did_not_wait_has_wh
                 device.empty_cache();
                 assert!(device.files()["kept"] == kept);
             }
+        }
+    }
+}
+
+/// Its list of chunks lay in a pack that stayed, and said where they had been before.
+#[test]
+fn a_large_file_that_comes_back_is_whole_although_its_list_stayed_and_its_chunks_went() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let large = noise(1, 2_000_000);
+    ada.write("half", &large[..1_000_000]);
+    ada.write("rest", &large[1_000_000..]);
+    ada.push();
+    ada.write("large", &large);
+    ada.write("stays", &noise(2, 500_000));
+    ada.push();
+    bob.pull();
+    for name in ["half", "rest", "large"] {
+        ada.remove(name);
+    }
+    ada.push();
+    bob.pull();
+    collect(&ada, &bob);
+    ada.write("large", &large);
+    ada.push();
+    bob.pull();
+    for device in [&ada, &bob, &world.join()] {
+        device.empty_cache();
+        assert!(device.files()["large"] == large);
+    }
+}
+
+/// Its chunks were known to be stored: for another file, elsewhere.
+#[test]
+fn what_comes_back_while_another_file_has_the_same_bytes_is_whole_on_every_device() {
+    for size in SIZES {
+        let mut world = World::new();
+        let (ada, bob) = (world.join(), world.join());
+        ada.write("f", &noise(1, size));
+        ada.push();
+        bob.pull();
+        let trash = make_directory(&bob, ".Trash-1000");
+        rename(&bob, (FileId::ROOT, &["f"]), (trash, "f"));
+        bob.push();
+        ada.pull();
+        collect(&ada, &bob);
+        ada.write("same", &noise(1, size));
+        ada.push();
+        bob.pull();
+        rename(&bob, (trash, &[".Trash-1000", "f"]), (FileId::ROOT, "f"));
+        bob.push();
+        ada.pull();
+        for device in [&ada, &bob] {
+            device.empty_cache();
+            let files = device.files();
+            assert!(files["f"] == noise(1, size) && files["same"] == noise(1, size));
+        }
+        ada.remove("same");
+        ada.push();
+        bob.pull();
+        collect(&ada, &bob);
+        for device in [&ada, &bob, &world.join()] {
+            device.empty_cache();
+            assert!(device.files()["f"] == noise(1, size));
         }
     }
 }
