@@ -12,7 +12,7 @@ use ouro_core::state::Place;
 use ouro_local::ledger::Ledger;
 use ouro_local::volume::{Volume, VolumeError};
 use ouro_remote::RemoteError;
-use ouro_repo::{ChunkerParams, InitOptions, RepoError, Repository, Secret};
+use ouro_repo::{InitOptions, RepoError, Repository, Secret};
 use ouro_sync::SyncError;
 use ouro_testkit::sim::{Chance, Simulation};
 use ouro_testkit::{Delay, Faults, FaultyStore, MemoryStore};
@@ -149,8 +149,7 @@ impl History {
         let world = Simulation::new(seed);
         let mut chance = Chance::new(seed ^ 0x5eed);
         let remote = Arc::new(MemoryStore::new());
-        let chunker = ChunkerParams { min: 4 << 10, average: 16 << 10, max: 64 << 10 };
-        let options = InitOptions { chunker, ..InitOptions::default() };
+        let options = InitOptions { chunker: manner.chunker(), ..InitOptions::default() };
         let made = Repository::init(Arc::clone(&remote) as _, Truth::ports(), &Secret::None, options);
         let config = block_on(made).expect("an empty place").config_bytes().clone();
         let truth = Truth::new(Arc::clone(&remote), config.clone());
@@ -347,7 +346,7 @@ impl History {
                     touched: &mut touched,
                     open,
                     spots,
-                    repeats: self.manner.collects,
+                    repeats: self.manner.repeats(),
                     ignores: self.manner.ignores,
                     ignored,
                 }

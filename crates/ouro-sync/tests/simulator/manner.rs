@@ -1,5 +1,6 @@
 //! How a history goes.
 
+use ouro_repo::ChunkerParams;
 use ouro_testkit::Faults;
 use ouro_testkit::sim::Chance;
 
@@ -56,12 +57,15 @@ pub(crate) struct Manner {
     pub(crate) removes: bool,
     /// Some files have ignored names.
     pub(crate) ignores: bool,
+    /// Chunks are so short that large files have lists of them, and large contents come again more often.
+    pub(crate) lists: bool,
 }
 
 impl Manner {
     pub(crate) fn of(seed: u64, shape: Shape) -> Manner {
         // Drawn apart, so that histories without are what they were before there were any.
         let ignores = Chance::new(seed ^ 0x1690_12ed).percent(40);
+        let lists = Chance::new(seed ^ 0x0011_5750).percent(30);
         let chance = &mut Chance::new(seed ^ 0xdead);
         let manner = match shape {
             Shape::Short => Manner {
@@ -80,6 +84,7 @@ impl Manner {
                 copies: chance.percent(7),
                 removes: chance.percent(7),
                 ignores,
+                lists,
             },
             Shape::Whole => {
                 let devices = 3 + chance.below(DEVICES_MAX - 2);
@@ -101,6 +106,7 @@ impl Manner {
                     copies: chance.percent(10),
                     removes: chance.percent(10),
                     ignores,
+                    lists,
                 }
             }
             Shape::Collecting => Manner {
@@ -119,6 +125,7 @@ impl Manner {
                 copies: chance.percent(30),
                 removes: false,
                 ignores,
+                lists,
             },
         };
         let (alone, together) = (manner.relay, manner.devices > 1);
@@ -152,6 +159,25 @@ impl Manner {
             copies: false,
             removes: false,
             ignores: false,
+            lists: false,
+        }
+    }
+
+    /// How files are cut.
+    pub(crate) fn chunker(&self) -> ChunkerParams {
+        if self.lists {
+            ChunkerParams { min: 256, average: 512, max: 2 << 10 }
+        } else {
+            ChunkerParams { min: 4 << 10, average: 16 << 10, max: 64 << 10 }
+        }
+    }
+
+    /// Of a hundred contents that are written, so many are large ones that somebody wrote before: what a collection took comes again.
+    pub(crate) fn repeats(&self) -> u32 {
+        match (self.collects, self.lists) {
+            (false, _) => 0,
+            (true, false) => 8,
+            (true, true) => 20,
         }
     }
 

@@ -30,8 +30,8 @@ pub(crate) struct Operation<'a> {
     /// Files held open by programs.
     pub(crate) open: &'a mut Vec<(FileId, Place)>,
     pub(crate) spots: Spots,
-    /// What was written and perhaps deleted before is written again now and then: it is stored already.
-    pub(crate) repeats: bool,
+    /// Of a hundred contents that are written, those that were written before, and perhaps deleted.
+    pub(crate) repeats: u32,
     /// Some files have ignored names.
     pub(crate) ignores: bool,
     /// Those of this device.
@@ -102,8 +102,8 @@ impl Operation<'_> {
 
     /// Bytes that nobody wrote before, or now and then somebody did: seldom more than fit into a record.
     pub(crate) fn bytes(&mut self) -> Vec<u8> {
-        if self.repeats
-            && self.chance.percent(8)
+        if self.repeats > 0
+            && self.chance.percent(self.repeats)
             && let Some(again) = self.contents.large(self.chance)
         {
             return again;
