@@ -115,20 +115,29 @@ fn is_held(delta: &FileDelta) -> bool {
 }
 
 impl Judge<'_> {
-    /// Whether anything is shown in a directory that does not stay on this device.
+    /// Whether anything is shown in a directory that does not stay on this device. A removed directory in it that is shown for what stays
+    /// does, held already or not: the outer one may be purged first, or the inner one.
     fn shows_others(&self, directory: FileId, staying: &BTreeSet<FileId>) -> Result<bool, VolumeError> {
         let rows = self.state.live_rows(&self.volume.nodes);
-        let mut after = None;
-        loop {
+        let mut todo = vec![(directory, None)];
+        while let Some((directory, after)) = todo.pop() {
             let page = render::list(&rows, self.state, &[directory], after.as_ref(), PAGE)?;
-            if page.entries.iter().any(|seen| !staying.contains(&seen.id)) {
-                return Ok(true);
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(false);
+            todo.extend(page.next.map(|next| (directory, Some(next))));
+            for seen in &page.entries {
+                let itself = [seen.id];
+                let ids = if seen.members().is_empty() { &itself } else { seen.members() };
+                for id in ids {
+                    let stays = staying.contains(id);
+                    let is_held = stays && self.state.pending.files.get(id).is_some_and(is_held);
+                    if is_held || is_shown_though_removed(&rows, *id)? {
+                        todo.push((*id, None));
+                    } else if !stays {
+                        return Ok(true);
+                    }
+                }
             }
         }
+        Ok(false)
     }
 
     fn ignores(&mut self, place: &Place, kind: Kind) -> Result<bool, VolumeError> {
