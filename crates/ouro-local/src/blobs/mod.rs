@@ -2,7 +2,8 @@
 //!
 //! Blobs up to [`SMALL_BYTES_MAX`] stand in `cache.db`, larger ones in files `blobs/<xx>/<id>`. Nothing here is synced: instead a blob is
 //! verified by its hash when it is first read after a start, and dropped if it is torn. Rows are written in batches; what a crash loses of
-//! them costs a download, and [`Blobs::adopt`] finds files without a row. Eviction takes what was used longest ago.
+//! them costs a download, and [`Blobs::adopt`] finds files without a row. What will be nowhere else is synced by [`Blobs::persist`]. Eviction takes
+//! what was used longest ago.
 //!
 //! What must not go (pinned, or not yet on the remote) is the caller's to say: [`BlobsOptions::keep`].
 
@@ -331,6 +332,23 @@ impl Blobs {
     /// What SQLite says.
     pub fn flush(&self) -> Result<(), LocalError> {
         self.rows.flush()
+    }
+
+    /// Makes everything that is held durable: some of it is about to be nowhere else.
+    ///
+    /// # Errors
+    /// What the disk or SQLite says; then nothing is promised.
+    pub fn persist(&self) -> Result<(), LocalError> {
+        self.rows.flush()?;
+        self.disk.sync_all().map_err(|e| LocalError::io(DIR, e))
+    }
+
+    /// The database as bytes, for a simulated crash: [`DatabaseAt::Image`]. What no batch wrote yet is not in it.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn image(&self) -> Result<Vec<u8>, LocalError> {
+        self.rows.image()
     }
 
     fn is_verified(&self, id: &BlobId) -> bool {

@@ -175,6 +175,10 @@ impl Rows {
         self.write(&mut self.batch.lock())
     }
 
+    pub(super) fn image(&self) -> Result<Vec<u8>, LocalError> {
+        self.database.image()
+    }
+
     fn write(&self, batch: &mut Batch) -> Result<(), LocalError> {
         if batch.new.is_empty() && batch.touched.is_empty() {
             return Ok(());

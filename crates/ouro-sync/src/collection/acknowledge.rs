@@ -166,33 +166,34 @@ impl Sync {
         self.hint_acknowledged().await
     }
 
-    /// What only this device refers to, its trash above all, no other can know to be live: it is brought into the cache, which keeps it.
+    /// What only this device refers to, its trash above all, no other can know to be live: it is brought into the cache, which keeps it. A table that
+    /// leads on to something goes, too, when nothing that others know needs it.
     async fn keep_own(self: &Arc<Self>, newest: &Collection, tables: &Tables) -> Result<(), SyncError> {
-        let own = self.with_all(|sync| sync.volume.staying_references()).await?;
-        let (mut goes, mut moved) = (Vec::new(), Vec::new());
-        for blob in own {
-            let Some(at) = blob.at else { continue };
-            let now = now_at(newest, tables, &blob.id.0, at);
-            match newest.condemns(now.object) {
-                true if newest.ends.is_none() => goes.push(blob),
-                false if now == at => {}
-                _ => moved.push(blob),
-            }
+        let mut own = self.with_all(|sync| sync.volume.staying_references()).await?;
+        own.retain(|blob| {
+            let now = blob.at.map(|at| now_at(newest, tables, &blob.id.0, at));
+            now.is_some_and(|now| newest.condemns(now.object) || Some(now) != blob.at)
+        });
+        if own.is_empty() {
+            return Ok(());
         }
-        self.fetch_blobs(goes).await?;
-        // A table that leads on from there goes when nothing that others know needs it. What is gone already holds nobody up.
+        // What is gone already, from the cache too, holds nobody up.
         let is_gone = |error: &SyncError| matches!(error, SyncError::Repo(RepoError::BlobGone { .. }));
-        match self.fetch_blobs(moved.clone()).await {
-            Err(error) if is_gone(&error) => {}
-            brought => return brought,
-        }
-        for blob in moved {
-            match self.fetch_blobs(vec![blob]).await {
-                Err(error) if is_gone(&error) => tracing::debug!(%error, "a part of what only this device has is gone"),
-                brought => brought?,
+        match self.fetch_blobs(own.clone()).await {
+            Err(error) if is_gone(&error) => {
+                for blob in own {
+                    match self.fetch_blobs(vec![blob]).await {
+                        Err(error) if is_gone(&error) => {
+                            tracing::warn!(%error, "a part of what only this device has is gone")
+                        }
+                        brought => brought?,
+                    }
+                }
             }
+            brought => brought?,
         }
-        Ok(())
+        // A crash must not take it: when this is acknowledged, it goes from the remote.
+        Ok(self.blocking(|sync| sync.volume.blobs().persist()).await??)
     }
 
     /// The tables of a collection, without those that a later one took.
