@@ -116,6 +116,14 @@ impl File {
         self.placements.is_empty() && self.contents.is_empty() && self.attributes.is_empty()
     }
 
+    /// Whether no commit says anything of it.
+    pub fn is_unheard_of(&self) -> bool {
+        let placements = self.placements.iter().map(|p| p.version);
+        let contents = self.contents.iter().map(|c| c.version);
+        let attributes = self.attributes.iter().map(|a| a.version);
+        placements.chain(contents).chain(attributes).all(|version| version.is_pending())
+    }
+
     /// Brings the registers into their one order.
     pub fn normalize(&mut self) {
         self.placements.sort_by_key(|p| (p.slot, p.version));

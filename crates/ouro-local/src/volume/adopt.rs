@@ -104,6 +104,7 @@ impl Volume {
     }
 
     pub(super) fn rebuild(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+        self.bury_before_learning()?;
         loop {
             let heads = self.heads();
             let mut fresh = Built {

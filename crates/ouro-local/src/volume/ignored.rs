@@ -37,7 +37,9 @@ impl Volume {
         let mut staying: BTreeSet<FileId> = BTreeSet::new();
         for delta in state.pending.files.values().filter(|delta| delta.replaced.is_empty()) {
             if let Some(placement) = delta.placements.first()
-                && (is_held(delta) || judge.ignores(&placement.place, delta.kind)?)
+                && (is_held(delta)
+                    || judge.ignores(&placement.place, delta.kind)?
+                        && self.is_unheard_of(state, delta, &placement.place)?)
             {
                 staying.insert(delta.id);
             }
@@ -59,6 +61,17 @@ impl Volume {
         }
         let all = state.pending.files.values().cloned();
         Ok(all.partition(|delta| !staying.contains(&delta.id) && !waiting.contains(&delta.id)))
+    }
+
+    /// Whether nobody else knows of a file that stands at a place since a change which replaces nothing. Others may all the same: of one that they had
+    /// removed and that was shown, and of a conflict copy of which they made a file, too.
+    pub(super) fn is_unheard_of(&self, state: &State, delta: &FileDelta, place: &Place) -> Result<bool, VolumeError> {
+        // Who makes a file says all of it.
+        if delta.attributes.is_some() && !delta.id.is_derived() {
+            return Ok(true);
+        }
+        let seen = self.seen_at(state, delta.id, place)?;
+        Ok(seen.is_none_or(|(seen, _)| seen.file().is_unheard_of()))
     }
 
     /// A removed directory whose record a commit forgets stays here if it is shown here only, for what is ignored in it: nobody else knew of

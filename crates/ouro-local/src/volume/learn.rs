@@ -141,6 +141,7 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
     pub fn learn(&self, commit: &Commit) -> Result<(), VolumeError> {
+        self.bury_before_learning()?;
         let mut unit = Vec::new();
         let mut change = {
             let mut state = self.state.write();

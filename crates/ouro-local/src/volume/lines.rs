@@ -103,6 +103,7 @@ impl Volume {
             return Ok(None);
         }
         self.check_writable(state)?;
+        self.bury_what_may(state, change)?;
         let mut unit = Vec::new();
         let learnt: Result<(), VolumeError> = commits.iter().try_for_each(|commit| {
             change.append(self.learn_locked(state, commit, &mut unit)?);

@@ -1,6 +1,6 @@
 //! The trash: `.Trash-UID` in the root, as desktops make it. It belongs to this device.
 //!
-//! A move into it is an ordinary rename until the next seal: what is brought back before was never away. Then what lies there is made anew
+//! A move into it is an ordinary rename until the next seal, or until something is learnt: what is brought back before was never away. Then what lies there is made anew
 //! under ids of its own ([`ouro_core::edit::Edit::replant`]): the commit says that the old files are gone, and the new ones stay here, as
 //! all ignored names do, with references to the same contents. Brought back later, they are new files with known contents.
 
@@ -16,10 +16,38 @@ use ouro_core::state::{Kind, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Volume {
-    /// Makes anew what everybody knows and lies in this device's trash. Called right before sealing. Adds to `change` what others hear of
-    /// that, also if it fails half-way. Returns the files that must wait because somebody has them, or something in them, open here: until
-    /// then others see them where they were.
-    pub(super) fn bury(&self, state: &mut State, change: &mut Change) -> Result<BTreeSet<FileId>, VolumeError> {
+    /// Makes anew what was thrown away before anything is learnt from others: who throws a file away throws away what they knew of it. Else
+    /// an edit of another device that comes in between would be in this trash only, and the file gone for all. What is open, or was written here
+    /// and is not published, waits for that all the same.
+    pub(super) fn bury_before_learning(&self) -> Result<(), VolumeError> {
+        if self.thrown_away(&self.state.read())?.is_empty() {
+            return Ok(());
+        }
+        let mut change = Change::default();
+        let buried = self.bury_what_may(&mut self.state.write(), &mut change);
+        change.tidy();
+        self.announce(&change);
+        buried
+    }
+
+    pub(super) fn bury_what_may(&self, state: &mut State, change: &mut Change) -> Result<(), VolumeError> {
+        if self.thrown_away(state)?.is_empty() {
+            return Ok(());
+        }
+        self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
+        // A layer is known by a generation and the file that it was begun for, which may be written again in this one.
+        self.bury(state, change, &|state, file| !state.open.contains_key(&file) && !has_layer(state, file)).map(drop)
+    }
+
+    /// Makes anew what everybody knows and lies in this device's trash. Called before sealing, and before anything is learnt. Adds to `change` what others hear of
+    /// that, also if it fails half-way. Returns the files that must wait because they, or something in them, may not be made anew now: until then
+    /// others see them where they were.
+    pub(super) fn bury(
+        &self,
+        state: &mut State,
+        change: &mut Change,
+        may: &dyn Fn(&State, FileId) -> bool,
+    ) -> Result<BTreeSet<FileId>, VolumeError> {
         let mut waiting = BTreeSet::new();
         for (file, place) in self.thrown_away(state)? {
             let Some((seen, union)) = self.seen_at(state, file, &place)? else {
@@ -28,9 +56,7 @@ impl Volume {
                 }
                 continue;
             };
-            let asked = self.operate(state, &mut |state, edit| {
-                edit.replant(&seen, &union, &|file| !state.open.contains_key(&file))
-            });
+            let asked = self.operate(state, &mut |state, edit| edit.replant(&seen, &union, &|file| may(state, file)));
             let (replanted, edited, mut unit) = match asked {
                 // Better seen by others for longer than a box that commits nothing any more.
                 Err(VolumeError::Edit(error)) => {
@@ -61,9 +87,7 @@ impl Volume {
 
     /// Whether this device knows more of a file than its record.
     fn keeps(&self, state: &State, file: FileId) -> bool {
-        state.bases.range((file, 0)..=(file, u64::MAX)).next().is_some()
-            || state.owners.contains_key(&file)
-            || self.pins.own(file) != Pin::Auto
+        has_layer(state, file) || self.pins.own(file) != Pin::Auto
     }
 
     /// Files that others know and that were moved into the trash, with where they lie.
@@ -79,9 +103,13 @@ impl Volume {
             return Ok(found);
         }
         let rows = state.live_rows(&self.nodes);
-        for delta in pending().filter(|delta| !delta.replaced.is_empty()) {
+        for delta in pending() {
             for placement in delta.placements.iter().filter(|placement| !placement.removed) {
-                if is_below(&rows, &mut known, placement.place.parent)? {
+                // Others may make a file of the same conflict copy: of that id, too.
+                let is_others = !delta.replaced.is_empty() || delta.id.is_derived();
+                if (is_others || !self.is_unheard_of(state, delta, &placement.place)?)
+                    && is_below(&rows, &mut known, placement.place.parent)?
+                {
                     found.push((delta.id, placement.place.clone()));
                 }
             }
@@ -124,4 +152,9 @@ impl Volume {
         }
         Ok(blobs.into_iter().collect())
     }
+}
+
+/// Whether bytes of a file were written here and are not published, be it that another file had them written.
+fn has_layer(state: &State, file: FileId) -> bool {
+    state.bases.range((file, 0)..=(file, u64::MAX)).next().is_some() || state.owners.contains_key(&file)
 }

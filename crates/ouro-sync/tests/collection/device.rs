@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+/// The directory of what is thrown away.
+pub(crate) const TRASH: &str = ".Trash-1000";
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
 
@@ -213,6 +215,7 @@ struct Images {
     journal: Option<Vec<u8>>,
     nodes: Option<Vec<u8>>,
     locations: Option<Vec<u8>>,
+    blobs: Option<Vec<u8>>,
 }
 
 struct Process {
@@ -249,7 +252,7 @@ impl Device {
         let ledger = Arc::new(Ledger::open_in_memory(images.journal, Mode::Inline).unwrap());
         let stores = VolumeStores {
             ledger: Arc::clone(&ledger),
-            blobs: DatabaseAt::Memory,
+            blobs: at(images.blobs),
             locations: at(images.locations),
             nodes: at(images.nodes),
         };
@@ -279,6 +282,7 @@ impl Device {
             journal: Some(process.ledger.image().unwrap()),
             nodes: Some(process.volume.nodes().store().image().unwrap()),
             locations: Some(process.volume.locations().image().unwrap()),
+            blobs: Some(process.volume.blobs().image().unwrap()),
         };
         drop(process);
         self.boot(images);
@@ -361,6 +365,19 @@ impl Device {
         let leaf = Name::new(name.as_bytes()).unwrap();
         let seen = self.find(&leaf).unwrap();
         self.ask(|volume| volume.edit(|e| Ok(((), e.remove(&seen, &[FileId::ROOT])?))));
+    }
+
+    /// Throws away what stands in the root.
+    pub(crate) fn throw_away(&self, name: &str) -> FileId {
+        let trash = seen(self, &[TRASH]).map_or_else(|| make_directory(self, TRASH), |trash| trash.id);
+        rename(self, (FileId::ROOT, &[name]), (trash, name));
+        trash
+    }
+
+    /// The other way.
+    pub(crate) fn bring_back(&self, name: &str) {
+        let trash = seen(self, &[TRASH]).unwrap().id;
+        rename(self, (trash, &[TRASH, name]), (FileId::ROOT, name));
     }
 
     fn find(&self, leaf: &Name) -> Option<Seen> {
@@ -451,6 +468,12 @@ pub(crate) fn leaf(name: &str) -> Name {
 
 pub(crate) fn make_directory(device: &Device, name: &str) -> FileId {
     device.ask(|v| v.edit(|e| e.create(&[FileId::ROOT], &leaf(name), Kind::Directory, attributes(), None)))
+}
+
+/// Gives something another name, in another directory or not.
+pub(crate) fn rename(device: &Device, from: (FileId, &[&str]), to: (FileId, &str)) {
+    let found = seen(device, from.1).unwrap();
+    device.ask(|v| v.edit(|e| e.rename(&found, &[from.0], &[to.0], &leaf(to.1), None)));
 }
 
 /// What stands at a path.

@@ -8,3 +8,4 @@ mod purging;
 mod references;
 mod several;
 mod single;
+mod trash;

@@ -1,6 +1,6 @@
 //! Commits that refer to contents nobody wrote for them: what a collection took of these meanwhile is stored again.
 
-use crate::device::{DAY_MS, Device, NOTHING_KEPT, World, leaf, make_directory, noise, seen};
+use crate::device::{DAY_MS, Device, NOTHING_KEPT, World, noise, rename};
 use ouro_core::id::FileId;
 use ouro_sync::Stage;
 use std::sync::atomic::Ordering;
@@ -8,13 +8,8 @@ use std::sync::atomic::Ordering;
 /// In a record, in a pack, as a list of chunks.
 const SIZES: [usize; 3] = [2_000, 100_000, 2_000_000];
 
-fn rename(device: &Device, from: (FileId, &[&str]), to: (FileId, &str)) {
-    let found = seen(device, from.1).unwrap();
-    device.ask(|v| v.edit(|e| e.rename(&found, &[from.0], &[to.0], &leaf(to.1), None)));
-}
-
 /// Nothing is left that the two have to do for a collection.
-fn collect(ada: &Device, bob: &Device) {
+pub(crate) fn collect(ada: &Device, bob: &Device) {
     for _ in 0..3 {
         if !matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)) {
             return;
@@ -52,19 +47,18 @@ fn what_comes_back_from_the_trash_after_a_collection_is_whole_on_every_device() 
             } else {
                 bob.empty_cache();
             }
-            let trash = make_directory(&bob, ".Trash-1000");
-            rename(&bob, (FileId::ROOT, &["f"]), (trash, "f"));
-            rename(&bob, (FileId::ROOT, &["g"]), (trash, "g"));
+            bob.throw_away("f");
+            bob.throw_away("g");
             bob.push();
             ada.pull();
             // One is still stored when it comes back, and nothing of it is sent again.
             let before = world.bytes();
-            rename(&bob, (trash, &[".Trash-1000", "g"]), (FileId::ROOT, "g"));
+            bob.bring_back("g");
             bob.push();
             assert!(world.bytes() - before < 2_000);
             collect(&ada, &bob);
             bob.look();
-            rename(&bob, (trash, &[".Trash-1000", "f"]), (FileId::ROOT, "f"));
+            bob.bring_back("f");
             // What is written on top of it lies on what is stored again.
             bob.place.effects_left.store(0, Ordering::SeqCst);
             assert!(bob.run(|sync| async move { sync.push().await }).is_err());
@@ -101,13 +95,12 @@ fn what_was_moved_before_it_came_into_the_trash_stays_there() {
         ada.push();
         bob.pull();
         collect(&ada, &bob);
-        let trash = make_directory(&bob, ".Trash-1000");
-        rename(&bob, (FileId::ROOT, &["f"]), (trash, "f"));
+        bob.throw_away("f");
         bob.push();
         ada.pull();
         collect(&ada, &bob);
         bob.look();
-        rename(&bob, (trash, &[".Trash-1000", "f"]), (FileId::ROOT, "f"));
+        bob.bring_back("f");
         bob.push();
         let said = bob.run(|sync| async move { Ok(sync.status().incomplete) }).unwrap();
         assert_eq!(said, Vec::<String>::new());
@@ -126,8 +119,7 @@ fn who_was_not_waited_for_takes_note_although_what_was_in_its_trash_is_gone() {
     ada.write("f", &noise(1, 100_000));
     ada.push();
     bob.pull();
-    let trash = make_directory(&bob, ".Trash-1000");
-    rename(&bob, (FileId::ROOT, &["f"]), (trash, "f"));
+    bob.throw_away("f");
     bob.push();
     ada.pull();
     collect_without(&world, &ada, &bob);
@@ -216,15 +208,14 @@ fn what_comes_back_while_another_file_has_the_same_bytes_is_whole_on_every_devic
         ada.write("f", &noise(1, size));
         ada.push();
         bob.pull();
-        let trash = make_directory(&bob, ".Trash-1000");
-        rename(&bob, (FileId::ROOT, &["f"]), (trash, "f"));
+        bob.throw_away("f");
         bob.push();
         ada.pull();
         collect(&ada, &bob);
         ada.write("same", &noise(1, size));
         ada.push();
         bob.pull();
-        rename(&bob, (trash, &[".Trash-1000", "f"]), (FileId::ROOT, "f"));
+        bob.bring_back("f");
         bob.push();
         ada.pull();
         for device in [&ada, &bob] {

@@ -1,0 +1,121 @@
+//! What is thrown away on one device, while others go on with it, and while collections run.
+
+use crate::device::{Device, TRASH, World, noise};
+use crate::references::collect;
+use std::collections::BTreeMap;
+
+/// What is seen in the root, without the trash.
+fn files(device: &Device) -> BTreeMap<String, Vec<u8>> {
+    let mut files = device.files();
+    files.remove(TRASH);
+    files
+}
+
+/// Until nobody has anything to say.
+fn meet(devices: &[&Device]) {
+    for _ in 0..3 {
+        devices.iter().for_each(|device| device.push());
+        devices.iter().for_each(|device| device.pull());
+    }
+}
+
+fn all_see(devices: &[&Device], expected: &[(&str, &[u8])]) {
+    let expected: BTreeMap<_, _> = expected.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+    for device in devices {
+        device.pull();
+        assert_eq!(files(device).keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        assert!(files(device) == expected);
+    }
+}
+
+/// The removal was of all that was known when it was made a commit, an edit among it that came in after the file had been thrown away.
+#[test]
+fn an_edit_of_what_another_device_throws_away_meanwhile_stays_for_all() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 3_000));
+    ada.push();
+    bob.pull();
+    bob.throw_away("f");
+    ada.write("f", &noise(2, 3_000));
+    ada.push();
+    bob.pull();
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob, &world.join()], &[("f", &noise(2, 3_000))]);
+}
+
+/// It had no name of its own, so the change that gave it one in the trash was taken for that of a new file, and others went on seeing it.
+#[test]
+fn what_is_shown_although_it_was_removed_is_gone_for_all_when_it_is_thrown_away() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 3_000));
+    ada.push();
+    bob.pull();
+    ada.remove("f");
+    bob.write("f", &noise(2, 3_000));
+    meet(&[&ada, &bob]);
+    all_see(&[&ada, &bob], &[("f", &noise(2, 3_000))]);
+    bob.throw_away("f");
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob], &[]);
+    bob.bring_back("f");
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob, &world.join()], &[("f", &noise(2, 3_000))]);
+}
+
+#[test]
+fn an_edit_of_a_conflict_copy_that_another_device_throws_away_stays_for_all() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 3_000));
+    bob.write("f", &noise(2, 3_000));
+    meet(&[&ada, &bob]);
+    let all = files(&bob);
+    let copy = all.keys().find(|name| name.contains("conflict")).unwrap();
+    bob.throw_away(copy);
+    bob.push();
+    ada.write(copy, &noise(3, 3_000));
+    meet(&[&ada, &bob]);
+    all_see(&[&ada, &bob, &world.join()], &[("f", &all["f"]), (copy, &noise(3, 3_000))]);
+}
+
+/// It was brought into the cache before others let it go, and a crash took it from there.
+#[test]
+fn what_only_the_trash_of_a_device_has_outlives_its_crash() {
+    for size in [2_000, 100_000, 2_000_000] {
+        let mut world = World::new();
+        let (ada, mut bob) = (world.join(), world.join());
+        ada.write("f", &noise(1, size));
+        ada.push();
+        bob.pull();
+        bob.empty_cache();
+        bob.throw_away("f");
+        bob.push();
+        ada.pull();
+        collect(&ada, &bob);
+        bob.restart();
+        bob.bring_back("f");
+        meet(&[&bob, &ada]);
+        all_see(&[&ada, &bob, &world.join()], &[("f", &noise(1, size))]);
+    }
+}
+
+/// It never acknowledged anything any more, so nothing was ever collected.
+#[test]
+fn who_has_lost_what_only_its_trash_had_holds_up_no_collection() {
+    for size in [2_000, 100_000] {
+        let mut world = World::new();
+        let (ada, bob) = (world.join(), world.join());
+        for name in ["f", "g"] {
+            ada.write(name, &noise(1, size));
+            ada.push();
+            bob.pull();
+            bob.throw_away(name);
+            bob.push();
+            ada.pull();
+            collect(&ada, &bob);
+            bob.empty_cache();
+        }
+    }
+}
