@@ -4,6 +4,7 @@ use crate::contents::name as shown;
 use crate::device::{Device, End, Work};
 use crate::history::{History, Seen};
 use crate::ignored::is_ignored;
+use crate::trash::is_in_trash;
 use crate::tree;
 use ouro_testkit::sim::Chance;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +17,14 @@ impl History {
         self.nothing_is_lost(&first);
         self.nothing_comes_back();
         self.what_is_ignored_stays();
+        self.what_is_in_the_trash_stays();
         self.idle_devices_write_nothing();
         self.a_restart_changes_nothing(&first);
         self.checkpoints_agree(&first);
         self.collections_take_nothing_that_is_seen(&first);
         self.a_newcomer_sees_the_same(&first);
         self.what_is_ignored_stays();
+        self.what_is_in_the_trash_stays();
     }
 
     pub(crate) fn agree(&mut self, first: &Seen) {
@@ -76,7 +79,7 @@ impl History {
     fn nothing_comes_back(&self) {
         let volume = self.volume(0);
         for (path, spot) in tree::spots(&volume).expect("everything was read before") {
-            if spot.is_directory() || spot.seen.id.is_derived() || is_ignored(&spot) {
+            if spot.is_directory() || spot.seen.id.is_derived() || is_ignored(&spot) || is_in_trash(&path) {
                 continue;
             }
             let content = self.truth.bytes_at(&volume, &spot);

@@ -101,9 +101,9 @@ impl History {
     /// Every state that a collection keeps reads back, all of it, from the remote alone.
     fn what_is_kept_can_be_read(&mut self, at: usize) {
         self.truth.forget();
-        let volume = self.volume(at);
+        let (volume, only_here) = (self.volume(at), self.is_only_here(at));
         volume.nodes().remove_if(&|_, _| true).expect("the cache is emptied");
-        volume.blobs().evict(0, &|_| false).expect("the cache is emptied");
+        volume.blobs().evict(0, &|id| only_here.contains(id)).expect("the cache is emptied");
         let kept = volume.collected().map_or_else(Vec::new, |collected| collected.kept.clone());
         for state in kept {
             let snapshot = volume.snapshot(state.device, state.seq).expect("a kept state has a tree of its own");

@@ -3,15 +3,16 @@
 use crate::tree::{self, Spot};
 use bytes::Bytes;
 use futures::executor::block_on;
-use ouro_core::content::{BlobRef, Content};
+use ouro_core::codec::decode_block_list;
+use ouro_core::content::{BlobRef, Content, Locator};
 use ouro_core::id::BlobId;
 use ouro_core::port::{BoxFuture, Clock, Rng, Runtime};
 use ouro_local::volume::{Volume, VolumeError};
-use ouro_repo::{Ports, Repository};
+use ouro_repo::{Ports, RepoError, Repository};
 use ouro_testkit::MemoryStore;
 use ouro_testkit::sim::Chance;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A content of more bytes lies in a pack, not in a record.
@@ -77,7 +78,12 @@ impl Contents {
 
     /// The contents that nobody ever wrote.
     pub(crate) fn invented<'a>(&'a self, shown: &'a BTreeSet<Vec<u8>>) -> impl Iterator<Item = &'a Vec<u8>> {
-        shown.iter().filter(|content| !content.is_empty() && !self.times.contains_key(*content))
+        shown.iter().filter(|content| !self.was_written(content))
+    }
+
+    /// Whether somebody wrote this.
+    pub(crate) fn was_written(&self, content: &[u8]) -> bool {
+        content.is_empty() || self.times.contains_key(content)
     }
 
     /// Whether what is left of a content was shown, with zeros where the rest was.
@@ -141,7 +147,7 @@ impl Runtime for Still {
 pub(crate) struct Truth {
     pub(crate) repo: Repository,
     /// What was read before.
-    known: Mutex<BTreeMap<BlobId, Bytes>>,
+    known: Mutex<HashMap<(BlobId, Option<Locator>), Bytes>>,
 }
 
 impl Truth {
@@ -159,21 +165,35 @@ impl Truth {
         self.known.lock().clear();
     }
 
-    /// The bytes at a spot, wherever they are. What is read of clean contents leaves no trace on the device.
+    /// The bytes at a spot: those of a clean content from the remote, by what its references say, and only if they are not there from this device.
+    /// Leaves no trace on the device but of what lies below something written.
     pub(crate) fn bytes_at(&self, volume: &Volume, spot: &Spot) -> Vec<u8> {
-        if let Some(Content::Chunks(chunks)) = spot.seen.content() {
-            let parts: Vec<Bytes> = chunks.iter().map(|blob| self.fetch(volume, blob)).collect();
-            return parts.concat();
-        }
+        let part = |blob: &BlobRef| self.fetch(volume, blob).or_else(|error| self.kept(volume, blob).ok_or(error));
+        self.clean(spot.seen.content(), part).unwrap_or_else(|| self.written_at(volume, spot))
+    }
+
+    /// The bytes at a spot as everybody can have them.
+    pub(crate) fn bytes_for_all(&self, volume: &Volume, spot: &Spot) -> Vec<u8> {
+        self.clean(spot.seen.content(), |blob| self.fetch(volume, blob))
+            .unwrap_or_else(|| self.written_at(volume, spot))
+    }
+
+    /// The bytes of a clean content of chunks; `None` for another.
+    fn clean(&self, content: Option<&Content>, part: impl Fn(&BlobRef) -> Result<Bytes, RepoError>) -> Option<Vec<u8>> {
+        let get = |blob: &BlobRef| part(blob).unwrap_or_else(|error| panic!("a chunk cannot be read: {error}"));
+        let chunks = match content? {
+            Content::Chunks(chunks) => chunks.to_vec(),
+            Content::BlockList { list, .. } => decode_block_list(&get(list)).expect("a list of chunks"),
+            Content::Inline(_) | Content::Pending { .. } => return None,
+        };
+        Some(chunks.iter().map(get).collect::<Vec<Bytes>>().concat())
+    }
+
+    fn written_at(&self, volume: &Volume, spot: &Spot) -> Vec<u8> {
         for _ in 0..100 {
             match tree::bytes_at(volume, spot) {
                 Ok(bytes) => return bytes,
-                Err(VolumeError::Need(blobs)) => {
-                    for blob in blobs {
-                        let bytes = self.fetch(volume, &blob);
-                        volume.blobs().put(blob.id, &bytes).expect("the cache takes it");
-                    }
-                }
+                Err(VolumeError::Need(blobs)) => self.bring(volume, &blobs),
                 Err(error) => panic!("what stands at {:?} cannot be read: {error}", spot.seen.name),
             }
         }
@@ -185,30 +205,44 @@ impl Truth {
         loop {
             match volume.read_content(content, 0, content.size() as usize) {
                 Ok(bytes) => return bytes.len(),
-                Err(VolumeError::Need(blobs)) => {
-                    for blob in blobs {
-                        let bytes = self.fetch(volume, &blob);
-                        volume.blobs().put(blob.id, &bytes).expect("the cache takes it");
-                    }
-                }
+                Err(VolumeError::Need(blobs)) => self.bring(volume, &blobs),
                 Err(error) => panic!("a kept content cannot be read: {error}"),
             }
         }
     }
 
-    fn fetch(&self, volume: &Volume, blob: &BlobRef) -> Bytes {
-        if let Some(bytes) = self.known.lock().get(&blob.id) {
-            return bytes.clone();
+    /// Puts what a device misses into its cache. A list of chunks that it keeps may be of before a collection: the remote's says where they are.
+    fn bring(&self, volume: &Volume, blobs: &[BlobRef]) {
+        for blob in blobs {
+            let bytes = self.fetch(volume, blob).or_else(|error| {
+                let lists = volume.lists_naming(blob.id).into_iter();
+                let chunks = lists.flat_map(|list| decode_block_list(&self.fetch(volume, &list).ok()?).ok()).flatten();
+                let now = chunks.filter(|chunk| chunk.id == blob.id).find_map(|chunk| self.fetch(volume, &chunk).ok());
+                now.ok_or(error)
+            });
+            let bytes = bytes.unwrap_or_else(|error| panic!("a chunk cannot be read: {error}"));
+            volume.blobs().put(blob.id, &bytes).expect("the cache takes it");
         }
+    }
+
+    /// What a device keeps of a blob: of what came out of its trash, and is not published yet, the remote may have nothing.
+    fn kept(&self, volume: &Volume, blob: &BlobRef) -> Option<Bytes> {
+        let kept = volume.blobs().get(&blob.id).expect("the cache can be read")?;
+        Some(Bytes::copy_from_slice(&kept))
+    }
+
+    fn fetch(&self, volume: &Volume, blob: &BlobRef) -> Result<Bytes, RepoError> {
         let at = blob.at.or_else(|| volume.locations().get(&blob.id).ok().flatten());
+        if let Some(bytes) = self.known.lock().get(&(blob.id, at)) {
+            return Ok(bytes.clone());
+        }
         let placed = BlobRef { at, ..*blob };
         let bytes = block_on(self.repo.fetch_blob(&placed)).or_else(|_| {
             // A device that is new since.
             block_on(self.repo.devices())?;
             block_on(self.repo.fetch_blob(&placed))
-        });
-        let bytes = bytes.unwrap_or_else(|error| panic!("a chunk cannot be read: {error}"));
-        self.known.lock().insert(blob.id, bytes.clone());
-        bytes
+        })?;
+        self.known.lock().insert((blob.id, at), bytes.clone());
+        Ok(bytes)
     }
 }

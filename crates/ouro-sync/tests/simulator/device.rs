@@ -91,6 +91,8 @@ pub(crate) struct Device {
     journal: Option<Vec<u8>>,
     nodes: Option<Vec<u8>>,
     locations: Option<Vec<u8>>,
+    /// The clean cache's database.
+    blobs: Option<Vec<u8>>,
     pub(crate) registered: bool,
     /// Records that its collections purged.
     pub(crate) purged: Arc<AtomicU64>,
@@ -131,6 +133,7 @@ impl Device {
             journal: None,
             nodes: None,
             locations: None,
+            blobs: None,
             registered: false,
             purged: Arc::default(),
             said_zeros: false,
@@ -194,7 +197,7 @@ impl Device {
                 Err(error) => panic!("{} does not open again: {error}", self.info.name),
             }
         };
-        (self.nodes, self.locations) = (None, None);
+        (self.nodes, self.locations, self.blobs) = (None, None, None);
         volume.learn_line(self.info.number, repo.line_of(&self.info));
         volume.name_device(self.info.number, self.info.shown());
         let sync = Sync::new(Arc::clone(&volume), repo, ports, self.info.id);
@@ -221,7 +224,7 @@ impl Device {
     ) -> Result<Arc<Volume>, VolumeError> {
         let stores = VolumeStores {
             ledger: Arc::clone(ledger),
-            blobs: DatabaseAt::Memory,
+            blobs: at(self.blobs.clone()),
             locations: at(self.locations.clone()),
             nodes: at(self.nodes.clone()),
         };
@@ -262,6 +265,7 @@ impl Device {
         }
         self.nodes = Some(process.volume.nodes().store().image().expect("the nodes are read"));
         self.locations = Some(process.volume.locations().image().expect("the places are read"));
+        self.blobs = Some(process.volume.blobs().image().expect("the cache is read"));
         drop(process);
         self.disk.crash(&mut || match end {
             End::Killed => true,
@@ -273,12 +277,13 @@ impl Device {
     /// What lasts of the device as it is now, copied to another machine that reaches the remote through `store`: everything that was flushed. It is
     /// the `nth` machine of all.
     pub(crate) fn copy(&self, nth: usize, store: FaultyStore<MemoryStore>) -> Device {
-        let (mut journal, mut nodes, mut locations) =
-            (self.journal.clone(), self.nodes.clone(), self.locations.clone());
+        let (mut journal, mut nodes, mut locations, mut blobs) =
+            (self.journal.clone(), self.nodes.clone(), self.locations.clone(), self.blobs.clone());
         if let Some(process) = &self.process {
             journal = Some(process.ledger.image().expect("the journal is read"));
             nodes = Some(process.volume.nodes().store().image().expect("the nodes are read"));
             locations = Some(process.volume.locations().image().expect("the places are read"));
+            blobs = Some(process.volume.blobs().image().expect("the cache is read"));
         }
         Device {
             info: self.info.clone(),
@@ -290,6 +295,7 @@ impl Device {
             journal,
             nodes,
             locations,
+            blobs,
             registered: self.registered,
             purged: Arc::default(),
             said_zeros: false,

@@ -2,10 +2,11 @@
 
 use crate::contents::{Contents, Truth};
 use crate::device::{Device, End, Outcome, Work};
-use crate::ignored::Ignored;
+use crate::ignored::{Ignored, is_ignored};
 use crate::manner::{Manner, Shape};
 use crate::operate::{self, Operation};
-use crate::tree;
+use crate::trash::{is_in_trash, take_out};
+use crate::tree::{self, Spot};
 use futures::executor::block_on;
 use ouro_core::id::FileId;
 use ouro_core::state::Place;
@@ -335,7 +336,7 @@ impl History {
             let mut touched = Vec::new();
             let outcome = match tree::spots(volume) {
                 Err(missing) => Err(missing.into()),
-                Ok(spots) => Operation {
+                Ok(mut spots) => Operation {
                     chance: &mut self.chance,
                     volume,
                     ledger,
@@ -345,9 +346,11 @@ impl History {
                     fresh: &mut self.fresh[at].written,
                     touched: &mut touched,
                     open,
+                    trash: take_out(&mut spots),
                     spots,
                     repeats: self.manner.repeats(),
                     ignores: self.manner.ignores,
+                    throws: self.manner.throws,
                     ignored,
                 }
                 .any(),
@@ -482,10 +485,14 @@ impl History {
 
     /// What is seen on a device, if that takes no node from elsewhere.
     pub(crate) fn seen_offline(&self, at: usize) -> Option<Seen> {
+        self.seen_by(at, |truth, volume, _, spot| truth.bytes_at(volume, spot))
+    }
+
+    fn seen_by(&self, at: usize, bytes: impl Fn(&Truth, &Volume, &str, &Spot) -> Vec<u8>) -> Option<Seen> {
         let volume = &self.devices[at].process().volume;
         let spots = tree::spots(volume).ok()?;
-        let bytes = |spot: &tree::Spot| (!spot.is_directory()).then(|| self.truth.bytes_at(volume, spot));
-        Some(spots.iter().map(|(path, spot)| (path.clone(), bytes(spot))).collect())
+        let bytes = |path: &str, spot: &Spot| (!spot.is_directory()).then(|| bytes(&self.truth, volume, path, spot));
+        Some(spots.iter().map(|(path, spot)| (path.clone(), bytes(path, spot))).collect())
     }
 
     /// Takes in what works have come to.
@@ -551,6 +558,11 @@ impl History {
             self.devices[at].store.set_full(false);
             if self.devices[at].running().is_none() {
                 self.devices[at].boot(&self.world);
+            }
+            // What is in the trash and open is where it was for others.
+            let process = self.devices[at].running_mut().expect("it was started");
+            for (id, _) in process.open.drain(..).filter(|_| self.manner.throws) {
+                process.volume.close(id).expect("it is open");
             }
         }
         self.tell(0, "all meet");
@@ -624,8 +636,11 @@ impl History {
     /// What is seen on a device and is for others too.
     pub(crate) fn seen(&mut self, at: usize) -> Seen {
         self.with_all(at, |volume| Ok(tree::spots(volume)?));
-        let seen = self.seen_offline(at).expect("all nodes are here");
-        self.shared(at, seen)
+        let seen = self.seen_by(at, |truth, volume, path, spot| match is_ignored(spot) || is_in_trash(path) {
+            true => truth.bytes_at(volume, spot),
+            false => truth.bytes_for_all(volume, spot),
+        });
+        self.shared(at, seen.expect("all nodes are here"))
     }
 
     /// Asks a device something for which index nodes or records may have to be fetched.
@@ -639,6 +654,7 @@ impl History {
                 Err(VolumeError::Record { device, seq }) => {
                     self.bring(at, async move { sync.fetch_records(device, seq).await })
                 }
+                Err(VolumeError::Need(blobs)) => self.bring(at, async move { sync.fetch_blobs(blobs).await }),
                 Err(error) => panic!("{} cannot say: {error:?}", self.devices[at].info.name),
             };
             brought.unwrap_or_else(|error| panic!("what is asked for cannot be fetched: {error:?}"));

@@ -3,6 +3,7 @@
 use crate::contents::name as shown;
 use crate::history::{History, Seen};
 use crate::operate::{Done, Operation, leaf};
+use crate::trash::is_in_trash;
 use crate::tree::{self, Spot, Spots};
 use ouro_core::id::FileId;
 use ouro_local::volume::VolumeError;
@@ -98,7 +99,9 @@ impl Operation<'_> {
     }
 
     fn look_at_ignored(&mut self) {
-        let seen = seen_in(&self.spots, |spot| self.content(spot));
+        let all: Spots =
+            self.spots.iter().chain(&self.trash).map(|(path, spot)| (path.clone(), spot.clone())).collect();
+        let seen = seen_in(&all, |spot| self.content(spot));
         self.ignored.look(&seen, &format!("device {}", self.volume.device().0));
     }
 
@@ -225,7 +228,7 @@ impl History {
 
     /// What of all that is seen on a device is for others too: neither files with ignored names, nor directories that only they keep here.
     pub(crate) fn shared(&mut self, at: usize, seen: Seen) -> Seen {
-        if !self.manner.ignores {
+        if !self.manner.ignores && !self.manner.throws {
             return seen;
         }
         let committed = self.with_all(at, |volume| {
@@ -238,6 +241,7 @@ impl History {
         let is_shared = |path: &String| {
             let spot = &live[path];
             !is_ignored(spot)
+                && !is_in_trash(path)
                 && (!spot.is_directory() || spot.seen.members().iter().any(|member| everywhere.contains(member)))
         };
         seen.into_iter().filter(|(path, _)| is_shared(path)).collect()

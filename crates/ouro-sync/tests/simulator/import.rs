@@ -3,6 +3,7 @@
 use crate::device::{Outcome, Work};
 use crate::history::History;
 use crate::operate::{NAMES, PARTS};
+use crate::trash::take_out;
 use crate::tree;
 use ouro_core::id::FileId;
 use ouro_core::name::Name;
@@ -52,7 +53,8 @@ impl History {
     pub(crate) fn arrive(&mut self, at: usize) {
         let process = self.devices[at].process();
         let (volume, ready) = (Arc::clone(&process.volume), Arc::clone(&process.arrival));
-        let Ok(spots) = tree::spots(&volume) else { return };
+        let Ok(mut spots) = tree::spots(&volume) else { return };
+        take_out(&mut spots);
         let directories: Vec<Vec<FileId>> =
             spots.values().filter(|spot| spot.is_directory()).map(|spot| spot.seen.members().to_vec()).collect();
         let Some(union) = self.chance.one(&directories).cloned() else { return };

@@ -17,6 +17,7 @@ mod operate;
 mod regressions;
 mod relay;
 mod run;
+mod trash;
 mod tree;
 mod twins;
 

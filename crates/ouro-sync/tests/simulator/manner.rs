@@ -57,6 +57,8 @@ pub(crate) struct Manner {
     pub(crate) removes: bool,
     /// Some files have ignored names.
     pub(crate) ignores: bool,
+    /// Things are thrown away, and some come back.
+    pub(crate) throws: bool,
     /// Chunks are so short that large files have lists of them, and large contents come again more often.
     pub(crate) lists: bool,
 }
@@ -65,6 +67,7 @@ impl Manner {
     pub(crate) fn of(seed: u64, shape: Shape) -> Manner {
         // Drawn apart, so that histories without are what they were before there were any.
         let ignores = Chance::new(seed ^ 0x1690_12ed).percent(40);
+        let throws = Chance::new(seed ^ 0x07a5_0001).percent(30);
         let lists = Chance::new(seed ^ 0x0011_5750).percent(30);
         let chance = &mut Chance::new(seed ^ 0xdead);
         let manner = match shape {
@@ -84,6 +87,7 @@ impl Manner {
                 copies: chance.percent(7),
                 removes: chance.percent(7),
                 ignores,
+                throws,
                 lists,
             },
             Shape::Whole => {
@@ -106,6 +110,7 @@ impl Manner {
                     copies: chance.percent(10),
                     removes: chance.percent(10),
                     ignores,
+                    throws,
                     lists,
                 }
             }
@@ -125,6 +130,7 @@ impl Manner {
                 copies: chance.percent(30),
                 removes: false,
                 ignores,
+                throws,
                 lists,
             },
         };
@@ -159,6 +165,7 @@ impl Manner {
             copies: false,
             removes: false,
             ignores: false,
+            throws: false,
             lists: false,
         }
     }

@@ -29,11 +29,15 @@ pub(crate) struct Operation<'a> {
     pub(crate) touched: &'a mut Vec<(Vec<u8>, bool)>,
     /// Files held open by programs.
     pub(crate) open: &'a mut Vec<(FileId, Place)>,
+    /// What is seen, without the trash.
     pub(crate) spots: Spots,
+    pub(crate) trash: Spots,
     /// Of a hundred contents that are written, those that were written before, and perhaps deleted.
     pub(crate) repeats: u32,
     /// Some files have ignored names.
     pub(crate) ignores: bool,
+    /// Things are thrown away.
+    pub(crate) throws: bool,
     /// Those of this device.
     pub(crate) ignored: &'a mut Ignored,
 }
@@ -41,7 +45,7 @@ pub(crate) struct Operation<'a> {
 /// What was done, for the trace and for whoever reads a failure.
 pub(crate) type Done = Result<String, VolumeError>;
 
-fn attributes(volume: &Volume, mode: u16) -> Attributes {
+pub(crate) fn attributes(volume: &Volume, mode: u16) -> Attributes {
     let now = volume.now_ns();
     Attributes { mode, mtime_ns: now, ctime_ns: now, rdev: 0, xattrs: vec![] }
 }
@@ -55,6 +59,9 @@ impl Operation<'_> {
     pub(crate) fn any(&mut self) -> Done {
         if self.ignores && self.chance.percent(20) {
             return self.any_ignored();
+        }
+        if self.throws && self.chance.percent(12) {
+            return self.any_thrown();
         }
         match self.chance.below(100) {
             0..4 => self.hold_open(),
@@ -91,7 +98,7 @@ impl Operation<'_> {
         (path, members)
     }
 
-    fn any_file(&mut self) -> Option<(String, Spot)> {
+    pub(crate) fn any_file(&mut self) -> Option<(String, Spot)> {
         let path = self.chance.one(&self.files()).cloned()?;
         Some((path.clone(), self.spots[&path].clone()))
     }
@@ -339,6 +346,12 @@ impl Operation<'_> {
         if path.is_empty() {
             return Ok(String::new());
         }
+        self.remove_below(&path)?;
+        Ok(format!("rm -r {path}"))
+    }
+
+    /// Removes what stands at a path, with all below.
+    pub(crate) fn remove_below(&mut self, path: &str) -> Result<(), VolumeError> {
         for _ in 0..200 {
             let spots = self.again()?;
             let inside = spots.iter().filter(|(at, _)| **at == path || at.starts_with(&format!("{path}/")));
@@ -347,7 +360,7 @@ impl Operation<'_> {
             let deepest = deepest.clone();
             self.remove_at(&deepest)?;
         }
-        Ok(format!("rm -r {path}"))
+        Ok(())
     }
 
     /// A program opens a file and keeps it open.
