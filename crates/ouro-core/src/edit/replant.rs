@@ -35,7 +35,7 @@ impl Edit<'_> {
     /// Removes an entry, with all that is below a directory, and makes the same under the same names with new ids: contents are taken over
     /// by reference, names of one file stay names of one file. So others see a removal, and what stands here is this device's own.
     ///
-    /// `may` says of each file (by the id it has) whether it may be made anew now; a file with names elsewhere and a content that is not
+    /// `may` says of each file, as it is seen, whether it may be made anew now; a file with names elsewhere and a content that is not
     /// sealed yet may never be. Returns `None` if anything may not: then nothing changes.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Edit<'_> {
         self,
         seen: &Seen,
         parent: &[FileId],
-        may: &dyn Fn(FileId) -> bool,
+        may: &dyn Fn(&Seen) -> bool,
     ) -> Result<(Option<Vec<Replanted>>, Edited), EditError> {
         let mut draft = self.draft();
         draft.expect_movable(seen, &[])?;
@@ -56,7 +56,7 @@ impl Edit<'_> {
         let shared = |seen: &Seen| names.get(&seen.id).is_some_and(|count| seen.links() > *count);
         for Sprig { seen, .. } in &sprigs {
             let unsealed = matches!(seen.content(), Some(Content::Pending { .. }));
-            if !may(seen.id) || (unsealed && shared(seen)) {
+            if !may(seen) || (unsealed && shared(seen)) {
                 return Ok((None, Edited::default()));
             }
         }

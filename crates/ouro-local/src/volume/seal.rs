@@ -120,7 +120,7 @@ impl Volume {
             self.ledger.submit(std::mem::take(unit));
         }
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
-        let waiting = self.bury(state, change, &|state, file| !state.open.contains_key(&file))?;
+        let waiting = self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id))?;
         change.append(self.keep_identities(state)?);
         self.edit_locked(state, &mut |edit| edit.place_newborns())?;
         let (files, staying) = self.part_ignored(state, &waiting)?;

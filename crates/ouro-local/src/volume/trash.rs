@@ -12,6 +12,7 @@ use crate::ignore::is_trash;
 use crate::pins::Pin;
 use ouro_core::content::{BlobRef, Content};
 use ouro_core::id::FileId;
+use ouro_core::render::Seen;
 use ouro_core::state::{Kind, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +37,11 @@ impl Volume {
         }
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
         // A layer is known by a generation and the file that it was begun for, which may be written again in this one.
-        self.bury(state, change, &|state, file| !state.open.contains_key(&file) && !has_layer(state, file)).map(drop)
+        let is_written = |state: &State, seen: &Seen| {
+            has_layer(state, seen.id) || matches!(seen.content(), Some(Content::Pending { .. }))
+        };
+        self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id) && !is_written(state, seen))
+            .map(drop)
     }
 
     /// Makes anew what everybody knows and lies in this device's trash. Called before sealing, and before anything is learnt. Adds to `change` what others hear of
@@ -46,7 +51,7 @@ impl Volume {
         &self,
         state: &mut State,
         change: &mut Change,
-        may: &dyn Fn(&State, FileId) -> bool,
+        may: &dyn Fn(&State, &Seen) -> bool,
     ) -> Result<BTreeSet<FileId>, VolumeError> {
         let mut waiting = BTreeSet::new();
         for (file, place) in self.thrown_away(state)? {
@@ -56,7 +61,7 @@ impl Volume {
                 }
                 continue;
             };
-            let asked = self.operate(state, &mut |state, edit| edit.replant(&seen, &union, &|file| may(state, file)));
+            let asked = self.operate(state, &mut |state, edit| edit.replant(&seen, &union, &|seen| may(state, seen)));
             let (replanted, edited, mut unit) = match asked {
                 // Better seen by others for longer than a box that commits nothing any more.
                 Err(VolumeError::Edit(error)) => {
@@ -87,7 +92,7 @@ impl Volume {
 
     /// Whether this device knows more of a file than its record.
     fn keeps(&self, state: &State, file: FileId) -> bool {
-        has_layer(state, file) || self.pins.own(file) != Pin::Auto
+        has_layer(state, file) || state.owners.contains_key(&file) || self.pins.own(file) != Pin::Auto
     }
 
     /// Files that others know and that were moved into the trash, with where they lie.
@@ -154,7 +159,7 @@ impl Volume {
     }
 }
 
-/// Whether bytes of a file were written here and are not published, be it that another file had them written.
+/// Whether bytes that were written here for a file, or for a conflict copy of it, are not published.
 fn has_layer(state: &State, file: FileId) -> bool {
-    state.bases.range((file, 0)..=(file, u64::MAX)).next().is_some() || state.owners.contains_key(&file)
+    state.bases.range((file, 0)..=(file, u64::MAX)).next().is_some()
 }

@@ -417,3 +417,31 @@ fn who_misses_the_root_of_the_index_waits_for_it_alone_and_what_is_above_the_lea
         assert_eq!(ouro_core::tree::Node::decode(&bytes).expect("a node").level(), 0);
     }
 }
+
+#[test]
+fn what_has_an_owner_of_its_own_is_thrown_away_as_it_was_known() {
+    let mut history = History::calm(2);
+    let (ada, bob) = (history.volume(ADA), history.volume(BOB));
+    create(&ada, "a", b"first");
+    history.finish(ADA, Work::Push);
+    history.finish(BOB, Work::Pull);
+    // Nothing of this is on its way, and no bytes were written.
+    ada.set_owner(spot(&ada, "/a").seen.id, 1234, 99);
+    write(&bob, "/a", b"second");
+    history.finish(BOB, Work::Push);
+    let attributes = Attributes { mode: 0o700, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: vec![] };
+    let root = spot(&ada, "").seen.members().to_vec();
+    let made =
+        ada.edit(|e| e.create(&root, &leaf(".Trash-1000"), Kind::Directory, attributes.clone(), None)).expect("made");
+    let thrown = spot(&ada, "/a");
+    ada.edit(|e| e.rename(&thrown.seen, &thrown.parent, &[made], &leaf("a"), None)).expect("it can be done");
+    for (at, work) in [(ADA, Work::Pull), (ADA, Work::Push), (BOB, Work::Pull)] {
+        history.finish(at, work);
+    }
+    for volume in [&ada, &bob] {
+        assert_eq!(tree::bytes_at(volume, &spot(volume, "/a")).expect("it is here"), b"second");
+    }
+    let thrown = spot(&ada, "/.Trash-1000/a");
+    assert_eq!(tree::bytes_at(&ada, &thrown).expect("it is here"), b"first");
+    assert_eq!(ada.owner(thrown.seen.id), Some((1234, 99)));
+}

@@ -5,9 +5,10 @@ use crate::ignored::is_ignored;
 use crate::operate::{Done, Operation, attributes, leaf};
 use crate::tree::{self, Spot, Spots};
 use ouro_core::content::Content;
+use ouro_core::delta::FileDelta;
 use ouro_core::id::FileId;
 use ouro_core::state::Kind;
-use ouro_local::volume::VolumeError;
+use ouro_local::volume::{SealedFile, VolumeError};
 use std::collections::BTreeSet;
 
 /// The directory in the root, as desktops name it.
@@ -67,9 +68,12 @@ impl Operation<'_> {
         let below = format!("{path}/");
         let files = self.spots.iter().filter(|(at, s)| !s.is_directory() && (**at == path || at.starts_with(&below)));
         let files: Vec<Spot> = files.map(|(_, spot)| spot.clone()).collect();
-        // What is open or written here waits, and takes what others write meanwhile along.
+        // What is open or written here waits, and takes what others write meanwhile along. What is on its way may be seen as a conflict copy only.
+        let on_its_way = self.volume.sealed();
         let waits = |file: &Spot| {
-            let is_written = matches!(file.seen.content(), Some(Content::Pending { .. }));
+            let is_sealed = |sealed: &FileDelta| sealed.id == file.seen.id && sealed.source().is_some();
+            let is_written = matches!(file.seen.content(), Some(Content::Pending { .. }))
+                || on_its_way.as_ref().is_some_and(|sealed| sealed.files.iter().any(is_sealed));
             is_written || self.open.iter().any(|(open, _)| *open == file.seen.id)
         };
         if files.iter().any(|file| file.seen.links() > 1 || waits(file)) {
