@@ -2,7 +2,7 @@
 
 use crate::history::History;
 use crate::ignored::is_ignored;
-use crate::operate::{Done, Operation, attributes, leaf};
+use crate::operate::{Done, Operation, PARTS, attributes, leaf};
 use crate::tree::{self, Spot, Spots};
 use ouro_core::content::Content;
 use ouro_core::delta::FileDelta;
@@ -93,7 +93,8 @@ impl Operation<'_> {
     fn bring_back(&mut self) -> Done {
         let Some((thrown, spot)) = self.one_thrown() else { return Ok(String::new()) };
         let (target, to) = self.any_directory();
-        let name = self.any_leaf();
+        // Where a directory stays here for what is ignored in it, a file of its name would have another name here only.
+        let name = if spot.is_directory() { PARTS[self.chance.below(PARTS.len())] } else { self.any_leaf() };
         let target = format!("{target}/{name}");
         if self.spots.contains_key(&target) {
             return Ok(String::new());
