@@ -280,7 +280,7 @@ impl Volume {
         Ok(())
     }
 
-    /// The entry at a place, if it is this file, with the union of directories it stands in.
+    /// The entry at a place, if it is this file or a union with this directory in it, with the union of directories it stands in.
     pub(crate) fn seen_at(
         &self,
         state: &State,
@@ -292,8 +292,8 @@ impl Volume {
         if union.is_empty() {
             union = vec![at.parent];
         }
-        let seen = render::lookup(&rows, state, &union, &at.name)?.filter(|seen| seen.id == file);
-        Ok(seen.map(|seen| (seen, union)))
+        let seen = render::lookup(&rows, state, &union, &at.name)?;
+        Ok(seen.filter(|seen| seen.id == file || seen.members().contains(&file)).map(|seen| (seen, union)))
     }
 
     /// The file at a place where another one is shown, with the union of directories it stands in.

@@ -1,6 +1,6 @@
 //! What is thrown away on one device, while others go on with it, and while collections run.
 
-use crate::device::{Device, TRASH, World, noise};
+use crate::device::{Device, TRASH, World, make_directory, noise, seen};
 use crate::references::collect;
 use std::collections::BTreeMap;
 
@@ -62,6 +62,29 @@ fn what_is_shown_although_it_was_removed_is_gone_for_all_when_it_is_thrown_away(
     bob.bring_back("f");
     meet(&[&bob, &ada]);
     all_see(&[&ada, &bob, &world.join()], &[("f", &noise(2, 3_000))]);
+}
+
+/// The one that was new here stayed in the trash, and under its name nobody looked for the other.
+#[test]
+fn a_directory_that_two_devices_made_is_gone_for_both_when_one_throws_it_away() {
+    for is_known in [false, true] {
+        let mut world = World::new();
+        // Its own directory comes first.
+        let (bob, ada) = (world.join(), world.join());
+        make_directory(&ada, "d");
+        ada.push();
+        make_directory(&bob, "d");
+        if is_known {
+            bob.push();
+        }
+        bob.pull();
+        bob.throw_away("d");
+        meet(&[&bob, &ada]);
+        for device in [&ada, &bob] {
+            assert!(seen(device, &["d"]).is_none());
+        }
+        assert!(seen(&bob, &[TRASH, "d"]).is_some());
+    }
 }
 
 #[test]
