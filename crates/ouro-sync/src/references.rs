@@ -17,7 +17,7 @@ const REQUESTS_AT_ONCE: usize = 8;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Held {
     Stays,
-    /// A collection that is under way condemned the object.
+    /// A collection that is under way condemned the object, or may take the table that leads to it: who ends it knows no need of that.
     Goes,
     Gone,
 }
@@ -111,6 +111,7 @@ impl Sync {
         there: &mut BTreeMap<ObjectId, bool>,
     ) -> Result<Held, SyncError> {
         let Some(mut at) = blob.at else { return Ok(Held::Gone) };
+        let mut by_table = false;
         for _ in 0..HOPS_MAX {
             let (object, condemned) = (at.object, newest.condemns(at.object));
             if !(condemned && newest.ends.is_some()) {
@@ -119,11 +120,12 @@ impl Sync {
                     Entry::Vacant(unknown) => *unknown.insert(self.is_there(object).await?),
                 };
                 if is_there {
-                    return Ok(if condemned { Held::Goes } else { Held::Stays });
+                    let goes = condemned || (by_table && newest.ends.is_none());
+                    return Ok(if goes { Held::Goes } else { Held::Stays });
                 }
             }
             match self.repo.follow_in(newest, &blob.id.0, object).await? {
-                Some(now) => at = now,
+                Some(now) => (at, by_table) = (now, true),
                 None => return Ok(Held::Gone),
             }
         }

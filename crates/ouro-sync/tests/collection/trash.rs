@@ -1,7 +1,8 @@
 //! What is thrown away on one device, while others go on with it, and while collections run.
 
-use crate::device::{Device, TRASH, World, make_directory, noise, seen};
+use crate::device::{Device, NOTHING_KEPT, TRASH, World, make_directory, noise, seen};
 use crate::references::collect;
+use ouro_sync::Stage;
 use std::collections::BTreeMap;
 
 /// What is seen in the root, without the trash.
@@ -140,5 +141,31 @@ fn who_has_lost_what_only_its_trash_had_holds_up_no_collection() {
             collect(&ada, &bob);
             bob.empty_cache();
         }
+    }
+}
+
+/// Its place was of before an earlier collection. Who ended the one that was under way knew of no need for the table that led on from there, and
+/// it went: nobody else could read the file, and no collection could begin any more.
+#[test]
+fn what_comes_back_from_the_trash_while_a_collection_ends_is_whole_on_every_device() {
+    for cached in [true, false] {
+        let mut world = World::new();
+        let (ada, bob) = (world.join(), world.join());
+        bob.write("f", &noise(1, 2_000));
+        meet(&[&bob, &ada]);
+        // Out of the record.
+        collect(&ada, &bob);
+        bob.throw_away("f");
+        meet(&[&bob, &ada]);
+        assert!(matches!(bob.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+        assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended);
+        if !cached {
+            bob.empty_cache();
+        }
+        bob.bring_back("f");
+        meet(&[&bob, &ada]);
+        all_see(&[&ada, &bob], &[("f", &noise(1, 2_000))]);
+        collect(&bob, &ada);
+        all_see(&[&ada, &bob, &world.join()], &[("f", &noise(1, 2_000))]);
     }
 }
