@@ -8,7 +8,8 @@ use ouro_core::delta::Delta;
 use ouro_core::id::{DeviceId, DeviceNo, Line, Seq};
 use ouro_remote::Store;
 use ouro_repo::{
-    Announcement, Body, Branch, DeviceInfo, Hint, InitOptions, RULES, Removal, RepoError, Repository, Secret,
+    Announcement, Body, Branch, ChunkerParams, DeviceInfo, Hint, InitOptions, RULES, Removal, RepoError, Repository,
+    Secret,
 };
 use ouro_testkit::MemoryStore;
 
@@ -255,4 +256,16 @@ fn a_hint_is_overwritten_and_a_damaged_one_is_left_out() {
     put(&store, &name, &bytes);
     put(&store, "heads/notes.txt", b"a stranger's");
     assert_eq!(block_on(repo.hints()).unwrap(), [other]);
+}
+
+/// A first chunk of up to 128 bytes was taken for the whole file.
+#[test]
+fn no_chunk_may_be_so_short_that_it_fits_into_an_entry() {
+    for (min, fits) in [(64, true), (128, true), (130, false)] {
+        let chunker = ChunkerParams { min, average: 256, max: 1 << 10 };
+        let options = InitOptions { chunker, ..options() };
+        let made = block_on(Repository::init(Arc::new(MemoryStore::new()), ports(1), &Secret::None, options));
+        assert_eq!(matches!(made, Err(RepoError::Unsupported { .. })), fits, "{min}");
+        assert_eq!(made.is_err(), fits, "{min}");
+    }
 }
