@@ -3,7 +3,7 @@
 use super::mark::{Tables, now_at};
 use super::{cut_of, holds};
 use crate::{Sync, SyncError};
-use ouro_core::content::{Locator, ObjectId};
+use ouro_core::content::{BlobRef, Locator, ObjectId};
 use ouro_core::digest::Digest;
 use ouro_core::id::{DeviceNo, NodeId, Seq};
 use ouro_core::tree::Node;
@@ -117,7 +117,7 @@ impl Sync {
             }
         }
         let tables = self.tables(newest).await?;
-        self.keep_own(newest, &tables).await?;
+        self.keep_own(newest, before, &tables).await?;
         self.stand_above(newest).await?;
         self.drop_stale_nodes(newest, tables, missed).await?;
         self.note(newest, before, missed).await
@@ -168,22 +168,33 @@ impl Sync {
 
     /// What only this device refers to, its trash above all, no other can know to be live: it is brought into the cache, which keeps it. A table that
     /// leads on to something goes, too, when nothing that others know needs it.
-    async fn keep_own(self: &Arc<Self>, newest: &Collection, tables: &Tables) -> Result<(), SyncError> {
+    async fn keep_own(
+        self: &Arc<Self>,
+        newest: &Collection,
+        before: Option<&Collection>,
+        tables: &Tables,
+    ) -> Result<(), SyncError> {
+        let now = |blob: &BlobRef| blob.at.map(|at| now_at(newest, tables, &blob.id.0, at));
         let mut own = self.with_all(|sync| sync.volume.staying_references()).await?;
-        own.retain(|blob| {
-            let now = blob.at.map(|at| now_at(newest, tables, &blob.id.0, at));
-            now.is_some_and(|now| newest.condemns(now.object) || Some(now) != blob.at)
-        });
+        own.retain(|blob| now(blob).is_some_and(|now| newest.condemns(now.object) || Some(now) != blob.at));
         if own.is_empty() {
             return Ok(());
         }
-        // What is gone already, from the cache too, holds nobody up.
+        // An ended collection may have taken it, and what is gone from the cache too holds nobody up. What only one under way condemns must be
+        // there still.
+        let may_be_gone = |blob: &BlobRef| {
+            newest.ends.is_some()
+                || now(blob).is_none_or(|now| match now.object {
+                    ObjectId::Record(..) => true,
+                    object => !newest.condemns(object) || before.is_some_and(|before| before.condemns(object)),
+                })
+        };
         let is_gone = |error: &SyncError| matches!(error, SyncError::Repo(RepoError::BlobGone { .. }));
         match self.fetch_blobs(own.clone()).await {
             Err(error) if is_gone(&error) => {
                 for blob in own {
                     match self.fetch_blobs(vec![blob]).await {
-                        Err(error) if is_gone(&error) => {
+                        Err(error) if is_gone(&error) && may_be_gone(&blob) => {
                             tracing::warn!(%error, "a part of what only this device has is gone")
                         }
                         brought => brought?,

@@ -1,6 +1,6 @@
 //! What is thrown away on one device, while others go on with it, and while collections run.
 
-use crate::device::{Device, NOTHING_KEPT, TRASH, World, make_directory, noise, seen};
+use crate::device::{Device, NOTHING_KEPT, Objects, TRASH, World, make_directory, noise, seen};
 use crate::references::collect;
 use ouro_sync::Stage;
 use std::collections::BTreeMap;
@@ -142,6 +142,30 @@ fn who_has_lost_what_only_its_trash_had_holds_up_no_collection() {
             bob.empty_cache();
         }
     }
+}
+
+/// It was given up with a warning, and the collection that this device acknowledged took it.
+#[test]
+fn what_the_storage_hides_for_a_moment_from_who_acknowledges_a_collection_is_not_given_up() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 100_000));
+    ada.push();
+    bob.pull();
+    bob.empty_cache();
+    bob.throw_away("f");
+    bob.push();
+    ada.pull();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    let packs = world.listed("packs/");
+    world.replace(&packs, &Objects::new());
+    assert!(bob.run(|sync| async move { sync.look().await }).is_err());
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    world.replace(&Objects::new(), &packs);
+    collect(&ada, &bob);
+    bob.bring_back("f");
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob, &world.join()], &[("f", &noise(1, 100_000))]);
 }
 
 /// Its place was of before an earlier collection. Who ended the one that was under way knew of no need for the table that led on from there, and
