@@ -82,24 +82,31 @@ fn steps(rows: &dyn Rows, delta: &Delta, version: Version) -> Result<Vec<Step>, 
     Ok(steps)
 }
 
-/// Gives the pending registers of files their version: every [`Version::PENDING`] in them becomes `version`. A file comes with the
-/// place where it stands, if it has one; files that are not found are passed over.
+/// Gives the pending registers that changes write their version: [`Version::PENDING`] becomes `version` there. What else is pending of a
+/// file stays so. Each change comes with the place where its file stands, if it has one; files that are not found are passed over.
 ///
 /// # Errors
 /// [`Missing`] if a node is not on this device; nothing was changed.
-pub fn seal(rows: &dyn Rows, files: &[(FileId, Option<Place>)], version: Version) -> Result<Applied, Missing> {
+pub fn seal(rows: &dyn Rows, files: &[(&FileDelta, Option<Place>)], version: Version) -> Result<Applied, Missing> {
     let mut steps = Vec::with_capacity(files.len());
-    for (id, place) in files {
-        let Some((key, file)) = locate_any(rows, *id, place.as_ref())? else { continue };
+    for (delta, place) in files {
+        let Some((key, file)) = locate_any(rows, delta.id, place.as_ref())? else { continue };
         let mut new = (*file).clone();
-        let give = |v: &mut Version| {
-            if v.is_pending() {
-                *v = version;
+        let is_written = |slot: u64| delta.placements.iter().any(|added| added.slot == slot);
+        for placement in new.placements.iter_mut().filter(|p| p.version.is_pending() && is_written(p.slot)) {
+            placement.version = version;
+        }
+        if let Some(added) = &delta.content {
+            for content in new.contents.iter_mut().filter(|c| c.version.is_pending()) {
+                content.version = version;
+                content.at = added.at.clone();
             }
-        };
-        new.placements.iter_mut().for_each(|p| give(&mut p.version));
-        new.contents.iter_mut().for_each(|c| give(&mut c.version));
-        new.attributes.iter_mut().for_each(|a| give(&mut a.version));
+        }
+        if delta.attributes.is_some() {
+            for attributes in new.attributes.iter_mut().filter(|a| a.version.is_pending()) {
+                attributes.version = version;
+            }
+        }
         new.normalize();
         if new != *file {
             steps.push(Step { old: Some((key, file)), new, returns: false });

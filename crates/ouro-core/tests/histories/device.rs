@@ -231,7 +231,7 @@ impl Device {
             let at = d.content.as_ref().map(|c| &c.at);
             d.placements.first().map(|p| &p.place).or(d.hint.as_ref()).or(at).cloned()
         };
-        let files: Vec<_> = pending.files.values().map(|d| (d.id, place(d))).collect();
+        let files: Vec<_> = pending.files.values().map(|d| (d, place(d))).collect();
         let sealed = seal(&self.live, &files, version).expect("all rows are there");
         put(&mut self.live, sealed.changes);
         let commit = Commit {

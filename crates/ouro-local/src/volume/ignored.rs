@@ -1,10 +1,11 @@
 //! Which changes never travel: those of names that `.ouroignore` or the built-in rules ignore stay in the overlay for ever.
 
 use super::state::State;
+use super::trash::{Waiting, part_waiting};
 use super::{Volume, VolumeError};
 use crate::ignore::{Ignore, RULES_BYTES_MAX, RULES_NAME};
 use ouro_core::content::Content;
-use ouro_core::delta::{Delta, FileDelta, Register};
+use ouro_core::delta::{AddedPlacement, Delta, FileDelta, Register};
 use ouro_core::edit::is_shown_though_removed;
 use ouro_core::id::FileId;
 use ouro_core::name::Name;
@@ -27,15 +28,17 @@ struct Judge<'a> {
 
 impl Volume {
     /// Parts the pending changes into those to be sealed and those that stay. What is tracked already stays tracked, and takes the
-    /// directories that it was moved into along; but what is `waiting` for its burial stays as it is.
+    /// directories that it was moved into along; but what is `waiting` for its burial stays where it lies, and may be among both.
     pub(super) fn part_ignored(
         &self,
         state: &State,
-        waiting: &BTreeSet<FileId>,
+        waiting: &Waiting,
     ) -> Result<(Vec<FileDelta>, Vec<FileDelta>), VolumeError> {
         let mut judge = Judge { volume: self, state, rules: Ignore::new(), paths: BTreeMap::new() };
         let mut staying: BTreeSet<FileId> = BTreeSet::new();
-        for delta in state.pending.files.values().filter(|delta| delta.replaced.is_empty()) {
+        let all = state.pending.files.values();
+        let (all, waits): (Vec<FileDelta>, Vec<FileDelta>) = all.map(|delta| part_waiting(delta, waiting)).unzip();
+        for delta in all.iter().filter(|delta| delta.replaced.is_empty()) {
             if let Some(placement) = delta.placements.first()
                 && (is_held(delta)
                     || judge.ignores(&placement.place, delta.kind)?
@@ -50,17 +53,19 @@ impl Volume {
                 staying.remove(&id);
             }
         }
-        let leaves = |id: &&FileId| !staying.contains(*id) && !waiting.contains(*id);
-        let mut leaving: Vec<FileId> = state.pending.files.keys().filter(leaves).copied().collect();
+        let placements: BTreeMap<FileId, &[AddedPlacement]> = all.iter().map(|d| (d.id, &d.placements[..])).collect();
+        let mut leaving: Vec<FileId> = placements.keys().filter(|id| !staying.contains(*id)).copied().collect();
         while let Some(id) = leaving.pop() {
-            for placement in state.pending.files.get(&id).iter().flat_map(|delta| &delta.placements) {
+            for placement in placements.get(&id).into_iter().copied().flatten() {
                 if staying.remove(&placement.place.parent) {
                     leaving.push(placement.place.parent);
                 }
             }
         }
-        let all = state.pending.files.values().cloned();
-        Ok(all.partition(|delta| !staying.contains(&delta.id) && !waiting.contains(&delta.id)))
+        let (files, mut stays): (Vec<FileDelta>, Vec<FileDelta>) =
+            all.into_iter().filter(|delta| !delta.is_empty()).partition(|delta| !staying.contains(&delta.id));
+        stays.extend(waits.into_iter().filter(|delta| !delta.is_empty()));
+        Ok((files, stays))
     }
 
     /// Whether nobody else knows of a file that stands at a place since a change which replaces nothing. Others may all the same: of one that they had

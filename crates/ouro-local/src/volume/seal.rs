@@ -131,7 +131,8 @@ impl Volume {
         let floor = edit::hlc_floor(&state.live_rows(&self.nodes), &state.pending)?;
         let version = self.next_version(state, floor);
         // What only goes has no register that gets a version; it would be searched for everywhere.
-        let hints: Vec<_> = files.iter().filter(|f| adds(f)).map(|f| (f.id, place_of(f))).collect();
+        let stands = |f: &FileDelta| state.pending.files.get(&f.id).and_then(place_of);
+        let hints: Vec<_> = files.iter().filter(|f| adds(f)).map(|f| (f, stands(f))).collect();
         let sealed_rows = apply::seal(&state.live_rows(&self.nodes), &hints, version)?;
         state.lay(sealed_rows.changes);
         let head = SealedHead {
@@ -141,6 +142,7 @@ impl Volume {
             digest: state.digest,
             message: message.to_owned(),
         };
+        self.part(state, &files, &staying, unit);
         unit.push(encode::sealed(&head));
         unit.push(encode::meta(encode::META_CLOCK, encode::number(version.hlc.0)));
         state.generation += 1;
@@ -161,18 +163,30 @@ impl Volume {
     /// Notes which changes stay. Their rows go where no seal touches them, and those of changes that stayed until now come back: at any
     /// moment the journal has those of [`State::staying`] there and all others in the present generation.
     fn leave(&self, state: &mut State, files: &[FileDelta], staying: &[FileDelta]) {
-        let now: BTreeSet<FileId> = staying.iter().map(|delta| delta.id).collect();
+        let leaves: BTreeSet<FileId> = files.iter().map(|delta| delta.id).collect();
+        // What is parted is one change until the seal.
+        let now = staying.iter().map(|delta| delta.id).filter(|id| !leaves.contains(id)).collect();
         let before = std::mem::replace(&mut state.staying, now);
-        let go = staying.iter().filter(|delta| !before.contains(&delta.id));
-        let moves = go.map(|delta| (delta, state.generation, STAYING_GENERATION));
-        let come = files.iter().filter(|delta| before.contains(&delta.id));
-        let moves = moves.chain(come.map(|delta| (delta, STAYING_GENERATION, state.generation)));
+        let go = state.staying.difference(&before).map(|id| (id, state.generation, STAYING_GENERATION));
+        let come = leaves.intersection(&before).map(|id| (id, STAYING_GENERATION, state.generation));
         let mut unit = Vec::new();
-        for (delta, from, to) in moves {
-            unit.push(Write::Pending { generation: from, file: delta.id, delta: None });
-            unit.push(Write::Pending { generation: to, file: delta.id, delta: Some(encode_file_delta(delta)) });
+        for (id, from, to) in go.chain(come) {
+            unit.push(Write::Pending { generation: from, file: *id, delta: None });
+            let delta = state.pending.files.get(id).map(encode_file_delta);
+            unit.push(Write::Pending { generation: to, file: *id, delta });
         }
         self.ledger.submit(unit);
+    }
+
+    /// Of a change that is sealed in part, the rest stays.
+    fn part(&self, state: &mut State, files: &[FileDelta], staying: &[FileDelta], unit: &mut Vec<Write>) {
+        for rest in staying {
+            let Ok(index) = files.binary_search_by_key(&rest.id, |f| f.id) else { continue };
+            for (generation, delta) in [(state.generation, &files[index]), (STAYING_GENERATION, rest)] {
+                unit.push(Write::Pending { generation, file: rest.id, delta: Some(encode_file_delta(delta)) });
+            }
+            state.staying.insert(rest.id);
+        }
     }
 
     /// The generation that is on its way, if any.
@@ -270,6 +284,8 @@ impl Volume {
             state.heads.insert(version.device, Head { seq: version.seq, hash, hlc: version.hlc });
         }
         state.sealed = None;
+        // What waited only for this is buried now; what is open is when it is closed.
+        state.trash_due |= state.trash_waits && sealed.files.iter().any(|file| !state.open.contains_key(&file.id));
         let ticket = self.ledger.submit(unit);
         // The disk forgets the layers only after the journal did: a crash between must not find a row without its file.
         for file in ended {

@@ -11,10 +11,14 @@ use super::{Volume, VolumeError};
 use crate::ignore::is_trash;
 use crate::pins::Pin;
 use ouro_core::content::{BlobRef, Content};
+use ouro_core::delta::{FileDelta, Register};
 use ouro_core::id::FileId;
 use ouro_core::render::Seen;
 use ouro_core::state::{Kind, Place};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Files that wait for their burial, and where they lie.
+pub(super) type Waiting = BTreeSet<(FileId, Place)>;
 
 impl Volume {
     /// Makes anew what was thrown away before anything is learnt from others: who throws a file away throws away what they knew of it. Else
@@ -45,19 +49,19 @@ impl Volume {
     }
 
     /// Makes anew what everybody knows and lies in this device's trash. Called before sealing, and before anything is learnt. Adds to `change` what others hear of
-    /// that, also if it fails half-way. Returns the files that must wait because they, or something in them, may not be made anew now: until then
-    /// others see them where they were.
+    /// that, also if it fails half-way. Returns what must wait because it, or something in it, may not be made anew now, or because what was written
+    /// to it while it has a name elsewhere is to be published first: until then others see it where it was.
     pub(super) fn bury(
         &self,
         state: &mut State,
         change: &mut Change,
         may: &dyn Fn(&State, &Seen) -> bool,
-    ) -> Result<BTreeSet<FileId>, VolumeError> {
-        let mut waiting = BTreeSet::new();
+    ) -> Result<Waiting, VolumeError> {
+        let mut waiting = Waiting::new();
         for (file, place) in self.thrown_away(state)? {
             let Some((seen, union)) = self.seen_at(state, file, &place)? else {
                 if state.pending.files.get(&file).is_some_and(|delta| !delta.placements.is_empty()) {
-                    waiting.insert(file);
+                    waiting.insert((file, place));
                 }
                 continue;
             };
@@ -66,13 +70,13 @@ impl Volume {
                 // Better seen by others for longer than a box that commits nothing any more.
                 Err(VolumeError::Edit(error)) => {
                     tracing::warn!(%error, file = file.0, "what was thrown away cannot be made this device's own yet");
-                    waiting.insert(file);
+                    waiting.insert((file, place));
                     continue;
                 }
                 asked => asked?,
             };
             let Some(replanted) = replanted else {
-                waiting.insert(file);
+                waiting.insert((file, place));
                 self.ledger.submit(unit);
                 continue;
             };
@@ -95,7 +99,7 @@ impl Volume {
         has_layer(state, file) || state.owners.contains_key(&file) || self.pins.own(file) != Pin::Auto
     }
 
-    /// Files that others know and that were moved into the trash, with where they lie.
+    /// Files that others know, or hear of next under another name, and that were moved into the trash, with where they lie.
     fn thrown_away(&self, state: &State) -> Result<Vec<(FileId, Place)>, VolumeError> {
         let pending = || state.pending.files.values();
         let stands_in_root = |place: &Place| place.parent == FileId::ROOT && is_trash(place.name.as_bytes());
@@ -109,13 +113,21 @@ impl Volume {
         }
         let rows = state.live_rows(&self.nodes);
         for delta in pending() {
+            let (mut thrown, mut stands_elsewhere) = (Vec::new(), false);
             for placement in delta.placements.iter().filter(|placement| !placement.removed) {
+                match is_below(&rows, &mut known, placement.place.parent)? {
+                    true => thrown.push(&placement.place),
+                    false => stands_elsewhere = true,
+                }
+            }
+            for place in thrown {
                 // Others may make a file of the same conflict copy: of that id, too.
-                let is_others = !delta.replaced.is_empty() || delta.id.is_derived();
-                if (is_others || !self.is_unheard_of(state, delta, &placement.place)?)
-                    && is_below(&rows, &mut known, placement.place.parent)?
+                if stands_elsewhere
+                    || !delta.replaced.is_empty()
+                    || delta.id.is_derived()
+                    || !self.is_unheard_of(state, delta, place)?
                 {
-                    found.push((delta.id, placement.place.clone()));
+                    found.push((delta.id, place.clone()));
                 }
             }
         }
@@ -157,6 +169,24 @@ impl Volume {
         }
         Ok(blobs.into_iter().collect())
     }
+}
+
+/// Parts the change of a file into what is committed, though it waits for its burial, and what waits: where it lies. All else cannot. A copy
+/// of it that was made a file has its content no longer, which others must see in one commit; and what was written to it while it has a
+/// name elsewhere can only be made anew once it is published.
+pub(super) fn part_waiting(delta: &FileDelta, waiting: &Waiting) -> (FileDelta, FileDelta) {
+    let (mut goes, mut waits) = (delta.clone(), FileDelta::new(delta.id, delta.kind, delta.hint.clone()));
+    let lies_at = |place: &Place| waiting.contains(&(delta.id, place.clone()));
+    waits.placements = goes.placements.extract_if(.., |added| lies_at(&added.place)).collect();
+    let waits_at = |slot: u64| waits.placements.iter().any(|added| added.slot == slot);
+    let is_of_it = |register: Register| matches!(register, Register::Placement { slot } if waits_at(slot));
+    waits.replaced = goes.replaced.extract_if(.., |(register, _)| is_of_it(*register)).collect();
+    // Others know it where it was, or hear of it now where else it stands.
+    waits.hint = delta.hint.clone().or_else(|| goes.placements.first().map(|added| added.place.clone()));
+    if let (Some(content), Some(known)) = (goes.content.as_mut().filter(|c| lies_at(&c.at)), &waits.hint) {
+        content.at = known.clone();
+    }
+    (goes, waits)
 }
 
 /// Whether bytes that were written here for a file, or for a conflict copy of it, are not published.

@@ -1,7 +1,8 @@
 //! What is thrown away on one device, while others go on with it, and while collections run.
 
-use crate::device::{Device, NOTHING_KEPT, Objects, TRASH, World, make_directory, noise, seen};
+use crate::device::{Device, NOTHING_KEPT, Objects, TRASH, World, leaf, make_directory, noise, rename, seen};
 use crate::references::collect;
+use ouro_core::id::FileId;
 use ouro_sync::Stage;
 use std::collections::BTreeMap;
 
@@ -191,5 +192,72 @@ fn what_comes_back_from_the_trash_while_a_collection_ends_is_whole_on_every_devi
         all_see(&[&ada, &bob], &[("f", &noise(1, 2_000))]);
         collect(&bob, &ada);
         all_see(&[&ada, &bob, &world.join()], &[("f", &noise(1, 2_000))]);
+    }
+}
+
+/// Simulator seed 1700968: what was thrown away stayed whole until it was closed, and the copy that became a file with that did not.
+#[test]
+fn a_copy_that_becomes_a_file_is_seen_once_though_what_it_was_a_copy_of_waits_in_the_trash() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", b"of the beginning");
+    ada.push();
+    bob.pull();
+    ada.write("f", b"by ada");
+    ada.push();
+    bob.write("f", b"by bob");
+    bob.push();
+    bob.pull();
+    ada.pull();
+    let before = bob.files();
+    assert_eq!(before.len(), 2);
+    let open = seen(&ada, &["f"]).unwrap();
+    ada.ask(|v| v.open(open.id));
+    ada.throw_away("f");
+    ada.push();
+    bob.pull();
+    assert_eq!(bob.files(), before, "it is where it was");
+    let copy = before.keys().find(|name| name.contains("conflict")).unwrap();
+    rename(&bob, (FileId::ROOT, &[copy]), (FileId::ROOT, "kept"));
+    assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+    ada.ask(|v| v.close(open.id));
+    meet(&[&ada, &bob]);
+    all_see(&[&ada, &bob, &world.join()], &[("kept", &before[copy])]);
+    assert!(seen(&ada, &[TRASH, "f"]).is_some_and(|seen| seen.id != open.id));
+}
+
+/// It could not be made anew before it was published, and was not published before it was made anew (simulator seed 1701967). Of a new file the
+/// trash itself was published.
+#[test]
+fn what_was_written_to_a_file_is_published_though_one_of_its_names_lies_in_the_trash() {
+    for is_new in [false, true] {
+        for (thrown, stays) in [("f", "g"), ("g", "f")] {
+            let mut world = World::new();
+            let (ada, mut bob) = (world.join(), world.join());
+            bob.write("f", b"of the beginning");
+            if !is_new {
+                meet(&[&bob, &ada]);
+            }
+            let file = seen(&bob, &["f"]).unwrap();
+            bob.ask(|v| v.edit(|e| e.link(&file, &[FileId::ROOT], &[FileId::ROOT], &leaf("g"))));
+            if !is_new {
+                bob.push();
+            }
+            bob.patch("g", 0, b"by");
+            bob.throw_away(thrown);
+            for restarts in [false, true] {
+                bob.push();
+                assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+                if restarts {
+                    bob.restart();
+                }
+            }
+            all_see(&[&ada, &bob, &world.join()], &[(stays, b"by the beginning")]);
+            let made = seen(&bob, &[TRASH, thrown]).unwrap();
+            assert!(made.id != file.id && made.links() == 1);
+            bob.bring_back(thrown);
+            meet(&[&bob, &ada]);
+            all_see(&[&ada, &bob, &world.join()], &[("f", b"by the beginning"), ("g", b"by the beginning")]);
+        }
     }
 }

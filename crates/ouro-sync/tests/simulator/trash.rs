@@ -76,7 +76,7 @@ impl Operation<'_> {
                 || on_its_way.as_ref().is_some_and(|sealed| sealed.files.iter().any(is_sealed));
             is_written || self.open.iter().any(|(open, _)| *open == file.seen.id)
         };
-        if files.iter().any(|file| file.seen.links() > 1 || waits(file)) {
+        if files.iter().any(waits) {
             return Ok(String::new());
         }
         for file in files {
