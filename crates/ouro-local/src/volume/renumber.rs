@@ -49,14 +49,19 @@ impl<'a> Published<'a> {
         let is_it = |ours: &FileDelta, theirs: &FileDelta| {
             is_same(ours, theirs) && (ours.source().is_none() || proven.contains(&ours.id))
         };
+        // A copy may have sealed something else under the very same version: what is pending on top of a sealed change is what the log says only
+        // if that change is.
+        let before = overlay.sealed.as_ref().map(|sealed| sealed.version);
+        let is_on_sealed = |ours: &FileDelta| ours.replaced.iter().any(|(_, version)| Some(*version) == before);
         let mut found = Published::default();
         for commit in commits {
             let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
             for theirs in &commit.delta.files {
                 let sealed = overlay.sealed.as_ref().and_then(|s| s.file(theirs.id));
+                let pending = overlay.pending.get(&theirs.id).filter(|ours| is_it(ours, theirs));
                 if sealed.is_some_and(|ours| is_it(ours, theirs)) {
                     found.sealed.entry(theirs.id).or_insert((theirs, version));
-                } else if overlay.pending.get(&theirs.id).is_some_and(|ours| is_it(ours, theirs)) {
+                } else if pending.is_some_and(|ours| !is_on_sealed(ours) || found.sealed.contains_key(&ours.id)) {
                     found.pending.insert(theirs.id);
                 }
             }

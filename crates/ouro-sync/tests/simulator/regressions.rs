@@ -379,6 +379,42 @@ fn a_copy_of_what_is_on_its_way_is_read_and_can_be_touched() {
     }
 }
 
+/// Simulator seed 1832969: what the one had written and removed came back, since the other had removed the same file.
+#[test]
+fn what_was_removed_after_it_was_sealed_stays_away_although_a_copy_stamped_its_own_commit_alike() {
+    let mut history = with_a_file(b"text");
+    history.volume(ADA).flush(true).unwrap();
+    // Their clocks are behind what both know: each stamps its next commit right after that.
+    history.device_mut(ADA).set_ahead(-3_600_000);
+    let twin = history.copy(ADA);
+    history.restart(ADA, End::Killed);
+    history.boot(twin);
+    for (at, content) in [(ADA, b"of ada"), (twin, b"of two")] {
+        history.finish(at, Work::Begin);
+        write(&history.volume(at), "/f", content);
+        // Both give it the same id.
+        create(&history.volume(at), "born", content);
+        history.finish(at, Work::Look);
+    }
+    history.device(twin).store.set_unreachable(true);
+    assert!(history.try_to(twin, Work::Push).is_err());
+    history.device(twin).store.set_unreachable(false);
+    history.finish(ADA, Work::Push);
+    let number = history.volume(ADA).device();
+    let stamped = history.volume(ADA).heads()[&number];
+    let sealed = history.volume(twin).sealed().expect("it is on its way").version;
+    assert_eq!((sealed.device, sealed.seq, sealed.hlc), (number, stamped.seq, stamped.hlc));
+    for at in [ADA, twin] {
+        remove(&history.volume(at), "/f");
+        remove(&history.volume(at), "/born");
+        history.finish(at, Work::Push);
+    }
+    assert_ne!(history.volume(twin).device(), number);
+    history.exchange();
+    assert!(paths(&mut history, BOB).is_empty(), "{:?}", paths(&mut history, BOB));
+    history.audit();
+}
+
 /// A box whose index has inner nodes below its root.
 #[test]
 fn who_misses_the_root_of_the_index_waits_for_it_alone_and_what_is_above_the_leaves_comes_beside() {
