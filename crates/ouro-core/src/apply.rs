@@ -10,7 +10,7 @@ use crate::id::{FileId, Version};
 use crate::layout::{Reach, Step, lay_out, locate, returns};
 use crate::row::{Key, Missing, Row, RowChanges, Rows};
 use crate::sibling::copy_id;
-use crate::state::{AttributesVersion, ContentVersion, File, Kind, Place, Placement};
+use crate::state::{AttributesVersion, ContentVersion, File, Kind, Place};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -251,14 +251,7 @@ pub(crate) fn change(file: &mut File, delta: &FileDelta, version: Version) {
     let is_new = |register: Register| !there.contains(&(register, version));
     for added in &delta.placements {
         if is_new(Register::Placement { slot: added.slot }) {
-            file.placements.push(Placement {
-                slot: added.slot,
-                version,
-                place: added.place.clone(),
-                was: added.was.clone(),
-                by_rule: added.by_rule,
-                removed: added.removed,
-            });
+            file.placements.push(added.under(version));
         }
     }
     if let Some(added) = &delta.content

@@ -2,7 +2,7 @@
 
 use crate::content::Content;
 use crate::id::{FileId, Version};
-use crate::state::{Attributes, Kind, Place};
+use crate::state::{Attributes, Kind, Place, Placement};
 use alloc::vec::Vec;
 
 /// Which register of a file.
@@ -32,6 +32,14 @@ pub struct AddedPlacement {
     pub by_rule: bool,
     /// The directory is removed here.
     pub removed: bool,
+}
+
+impl AddedPlacement {
+    /// The placement as it stands in the file's record.
+    pub(crate) fn under(&self, version: Version) -> Placement {
+        let AddedPlacement { slot, place, was, by_rule, removed } = self.clone();
+        Placement { slot, version, place, was, by_rule, removed }
+    }
 }
 
 /// A content that a commit adds; its version is the commit's.

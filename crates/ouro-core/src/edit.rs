@@ -8,6 +8,7 @@ mod act;
 mod draft;
 mod identity;
 mod purge;
+mod recall;
 mod replant;
 mod resolve;
 mod sealing;

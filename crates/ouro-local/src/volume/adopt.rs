@@ -103,8 +103,26 @@ impl Volume {
         }
     }
 
+    /// What a checkpoint says that is not known here is not told one change after the other: then all that waits in the trash comes back.
+    fn bury_before_rebuilding(
+        &self,
+        state: &mut State,
+        checkpoint: &Announced,
+        change: &mut Change,
+    ) -> Result<(), VolumeError> {
+        let waiting = self.bury_before_learning(state, change)?;
+        if reaches(&state.heads, &checkpoint.covers) {
+            return Ok(());
+        }
+        waiting.iter().try_for_each(|(file, place)| self.recall(state, *file, place, change))
+    }
+
     pub(super) fn rebuild(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
-        self.bury_before_learning()?;
+        let mut change = Change::default();
+        let buried = self.bury_before_rebuilding(&mut self.state.write(), checkpoint, &mut change);
+        change.tidy();
+        self.announce(&change);
+        buried?;
         loop {
             let heads = self.heads();
             let mut fresh = Built {

@@ -141,16 +141,19 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Missing`]: nothing changed; fetch and call again.
     pub fn learn(&self, commit: &Commit) -> Result<(), VolumeError> {
-        self.bury_before_learning()?;
-        let mut unit = Vec::new();
-        let mut change = {
-            let mut state = self.state.write();
-            let change = self.learn_locked(&mut state, commit, &mut unit)?;
-            self.ledger.submit(unit);
-            change
-        };
+        let mut change = Change::default();
+        let learnt = self.learn_above(&mut self.state.write(), commit, &mut change);
         change.tidy();
         self.announce(&change);
+        learnt
+    }
+
+    fn learn_above(&self, state: &mut State, commit: &Commit, change: &mut Change) -> Result<(), VolumeError> {
+        let waiting = self.bury_before_learning(state, change)?;
+        self.recall_what_goes_on(state, &waiting, &commit.delta, change)?;
+        let mut unit = Vec::new();
+        change.append(self.learn_locked(state, commit, &mut unit)?);
+        self.ledger.submit(unit);
         Ok(())
     }
 

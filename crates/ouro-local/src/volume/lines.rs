@@ -103,9 +103,10 @@ impl Volume {
             return Ok(None);
         }
         self.check_writable(state)?;
-        self.bury_what_may(state, change)?;
+        let waiting = self.bury_before_learning(state, change)?;
         let mut unit = Vec::new();
         let learnt: Result<(), VolumeError> = commits.iter().try_for_each(|commit| {
+            self.recall_what_goes_on(state, &waiting, &commit.delta, change)?;
             change.append(self.learn_locked(state, commit, &mut unit)?);
             Ok(())
         });

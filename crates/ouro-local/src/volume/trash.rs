@@ -11,9 +11,10 @@ use super::{Volume, VolumeError};
 use crate::ignore::is_trash;
 use crate::pins::Pin;
 use ouro_core::content::{BlobRef, Content};
-use ouro_core::delta::{FileDelta, Register};
+use ouro_core::delta::{Delta, FileDelta, Register};
 use ouro_core::id::FileId;
 use ouro_core::render::Seen;
+use ouro_core::row::Rows;
 use ouro_core::state::{Kind, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,22 +23,11 @@ pub(super) type Waiting = BTreeSet<(FileId, Place)>;
 
 impl Volume {
     /// Makes anew what was thrown away before anything is learnt from others: who throws a file away throws away what they knew of it. Else
-    /// an edit of another device that comes in between would be in this trash only, and the file gone for all. What is open, or was written here
-    /// and is not published, waits for that all the same.
-    pub(super) fn bury_before_learning(&self) -> Result<(), VolumeError> {
-        if self.thrown_away(&self.state.read())?.is_empty() {
-            return Ok(());
-        }
-        let mut change = Change::default();
-        let buried = self.bury_what_may(&mut self.state.write(), &mut change);
-        change.tidy();
-        self.announce(&change);
-        buried
-    }
-
-    pub(super) fn bury_what_may(&self, state: &mut State, change: &mut Change) -> Result<(), VolumeError> {
+    /// an edit of another device that comes in between would be in this trash only, and the file gone for all. Returns what waits all the same,
+    /// because it is open, or was written here and is not published.
+    pub(super) fn bury_before_learning(&self, state: &mut State, change: &mut Change) -> Result<Waiting, VolumeError> {
         if self.thrown_away(state)?.is_empty() {
-            return Ok(());
+            return Ok(Waiting::new());
         }
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
         // A layer is known by a generation and the file that it was begun for, which may be written again in this one.
@@ -45,7 +35,44 @@ impl Volume {
             has_layer(state, seen.id) || matches!(seen.content(), Some(Content::Pending { .. }))
         };
         self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id) && !is_written(state, seen))
-            .map(drop)
+    }
+
+    /// Puts back to where others see it what waits in the trash, if they went on with it.
+    pub(super) fn recall_what_goes_on(
+        &self,
+        state: &mut State,
+        waiting: &Waiting,
+        theirs: &Delta,
+        change: &mut Change,
+    ) -> Result<(), VolumeError> {
+        for (file, place) in waiting {
+            if goes_on_with(&state.live_rows(&self.nodes), *file, theirs)? {
+                self.recall(state, *file, place, change)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts something back where it stood before it was thrown away.
+    pub(super) fn recall(
+        &self,
+        state: &mut State,
+        file: FileId,
+        place: &Place,
+        change: &mut Change,
+    ) -> Result<(), VolumeError> {
+        let (home, edited, unit) = self.operate(state, &mut |state, edit| {
+            let sealed = state.sealed.as_ref();
+            let sealed = sealed.and_then(|sealed| Some((sealed.version, sealed.file(file)?)));
+            edit.recall(&state.base_rows(&self.nodes), sealed, file, place)
+        })?;
+        self.take_effect(state, edited, unit)?;
+        for Place { parent, name } in home.into_iter().chain([place.clone()]) {
+            change.directories.push(parent);
+            change.bindings.push((parent, name));
+        }
+        change.files.push(file);
+        Ok(())
     }
 
     /// Makes anew what everybody knows and lies in this device's trash. Called before sealing, and before anything is learnt. Adds to `change` what others hear of
@@ -187,6 +214,24 @@ pub(super) fn part_waiting(delta: &FileDelta, waiting: &Waiting) -> (FileDelta, 
         content.at = known.clone();
     }
     (goes, waits)
+}
+
+/// Whether a commit writes a file that was thrown away, or puts or writes something below a directory that was.
+fn goes_on_with(rows: &dyn Rows, file: FileId, delta: &Delta) -> Result<bool, VolumeError> {
+    let mut known = BTreeMap::from([(file, true)]);
+    for theirs in &delta.files {
+        let content = theirs.content.iter().filter(|content| content.value.is_some());
+        if theirs.id == file && content.clone().next().is_some() {
+            return Ok(true);
+        }
+        let added = theirs.placements.iter().filter(|added| !added.removed).map(|added| &added.place);
+        for place in content.map(|content| &content.at).chain(added) {
+            if theirs.id != file && is_below(rows, &mut known, place.parent)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Whether bytes that were written here for a file, or for a conflict copy of it, are not published.

@@ -4,7 +4,7 @@ use crate::device::{Device, NOTHING_KEPT, Objects, TRASH, World, leaf, make_dire
 use crate::references::collect;
 use ouro_core::id::FileId;
 use ouro_sync::Stage;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is seen in the root, without the trash.
 fn files(device: &Device) -> BTreeMap<String, Vec<u8>> {
@@ -260,4 +260,74 @@ fn what_was_written_to_a_file_is_published_though_one_of_its_names_lies_in_the_t
             all_see(&[&ada, &bob, &world.join()], &[("f", b"by the beginning"), ("g", b"by the beginning")]);
         }
     }
+}
+
+/// It went along into the trash of who had thrown the file away, and was gone for everybody else.
+#[test]
+fn an_edit_of_what_waits_in_the_trash_of_another_device_brings_it_back() {
+    for (is_open, is_written, has_names) in
+        [(true, false, false), (true, false, true), (false, true, false), (false, true, true), (true, true, false)]
+    {
+        let mut world = World::new();
+        let (ada, bob) = (world.join(), world.join());
+        ada.write("f", &noise(1, 3_000));
+        meet(&[&ada, &bob]);
+        let file = seen(&bob, &["f"]).unwrap();
+        if has_names {
+            bob.ask(|v| v.edit(|e| e.link(&file, &[FileId::ROOT], &[FileId::ROOT], &leaf("g"))));
+            meet(&[&bob, &ada]);
+        }
+        if is_open {
+            bob.ask(|v| v.open(file.id));
+        }
+        if is_written {
+            bob.patch("f", 0, b"by bob");
+        }
+        bob.throw_away("f");
+        ada.write("f", &noise(2, 3_000));
+        ada.push();
+        bob.pull();
+        assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+        assert!(seen(&bob, &[TRASH, "f"]).is_none());
+        if is_open {
+            bob.ask(|v| v.close(file.id));
+        }
+        meet(&[&bob, &ada]);
+        let mut contents = BTreeSet::from([noise(2, 3_000)]);
+        if is_written {
+            contents.insert([b"by bob", &noise(1, 3_000)[6..]].concat());
+        }
+        for device in [&ada, &bob, &world.join()] {
+            device.pull();
+            let files = files(device);
+            assert!(files.contains_key("f") && files.contains_key("g") == has_names);
+            assert!(files.into_values().collect::<BTreeSet<_>>() == contents);
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_waits_in_the_trash_comes_back_with_what_another_device_puts_into_it() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let directory = make_directory(&ada, "d");
+    for name in ["f", "g"] {
+        ada.write(name, &noise(1, 3_000));
+    }
+    rename(&ada, (FileId::ROOT, &["f"]), (directory, "f"));
+    meet(&[&ada, &bob]);
+    let open = seen(&bob, &["d", "f"]).unwrap();
+    bob.ask(|v| v.open(open.id));
+    bob.throw_away("d");
+    rename(&ada, (FileId::ROOT, &["g"]), (directory, "g"));
+    ada.push();
+    bob.pull();
+    assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+    bob.ask(|v| v.close(open.id));
+    meet(&[&bob, &ada]);
+    for device in [&ada, &bob, &world.join()] {
+        device.pull();
+        assert!(["f", "g"].iter().all(|name| seen(device, &["d", name]).is_some()));
+    }
+    assert!(seen(&bob, &[TRASH, "d"]).is_none());
 }

@@ -137,9 +137,14 @@ impl Operation<'_> {
 
     /// What is seen there is about to be replaced or deleted by someone who sees it.
     pub(crate) fn leaves(&mut self, spot: &Spot) -> Vec<u8> {
+        self.leaves_unless(spot, false)
+    }
+
+    /// Nobody may miss it; that it is seen again is no fault if it may come back.
+    pub(crate) fn leaves_unless(&mut self, spot: &Spot, may_come_back: bool) -> Vec<u8> {
         let content = self.content(spot);
         self.contents.leaves(content.clone());
-        self.touched.push((content.clone(), spot.seen.links() == 1));
+        self.touched.push((content.clone(), spot.seen.links() == 1 && !may_come_back));
         content
     }
 

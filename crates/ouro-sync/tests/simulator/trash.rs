@@ -68,7 +68,7 @@ impl Operation<'_> {
         let below = format!("{path}/");
         let files = self.spots.iter().filter(|(at, s)| !s.is_directory() && (**at == path || at.starts_with(&below)));
         let files: Vec<Spot> = files.map(|(_, spot)| spot.clone()).collect();
-        // What is open or written here waits, and takes what others write meanwhile along. What is on its way may be seen as a conflict copy only.
+        // What is open or written here waits, and comes back if others go on with it meanwhile.
         let on_its_way = self.volume.sealed();
         let waits = |file: &Spot| {
             let is_sealed = |sealed: &FileDelta| sealed.id == file.seen.id && sealed.source().is_some();
@@ -76,11 +76,9 @@ impl Operation<'_> {
                 || on_its_way.as_ref().is_some_and(|sealed| sealed.files.iter().any(is_sealed));
             is_written || self.open.iter().any(|(open, _)| *open == file.seen.id)
         };
-        if files.iter().any(waits) {
-            return Ok(String::new());
-        }
+        let may_come_back = files.iter().any(waits);
         for file in files {
-            self.leaves(&file);
+            self.leaves_unless(&file, may_come_back);
         }
         *self.written += 1;
         let name = format!("thrown-{}", self.written);
