@@ -6,6 +6,7 @@
 
 use super::draft::Draft;
 use super::{Edit, EditError, Edited};
+use crate::content::Content;
 use crate::digest::versions;
 use crate::id::{FileId, Version};
 use crate::layout::{header, locate};
@@ -92,6 +93,24 @@ impl Edit<'_> {
         }
         let count = going.len();
         Ok((count, draft.finish()?))
+    }
+
+    /// Takes back a name that this device gave, and has not sealed, to a file that others removed meanwhile: it shows nothing. False, and nothing
+    /// changes, if there is anything to see or to publish of the file, or no such name.
+    ///
+    /// # Errors
+    /// [`EditError::Missing`] only.
+    pub fn take_back(self, id: FileId, kind: Kind, name: &Place) -> Result<(bool, Edited), EditError> {
+        let mut draft = Draft::new(self.rows, self.pending, self.devices);
+        let file = draft.file(id, kind, Some(name))?;
+        let is_written = file.contents.iter().any(|c| matches!(c.value, Some(Content::Pending { .. })));
+        if !sibling::is_hidden(file) || is_written {
+            return Ok((false, Edited::default()));
+        }
+        let count = file.placements.len();
+        file.placements.retain(|p| !p.version.is_pending() || p.place != *name);
+        let is_taken = file.placements.len() < count;
+        Ok((is_taken, draft.finish()?))
     }
 
     /// Keeps removed directories that are shown here as they are shown, whatever others do with their records: a placement by rule beside

@@ -1,8 +1,10 @@
 //! Making things anew where they stand: names, contents and links stay, ids do not, and for others the old ones are removed.
 
 use crate::device::Device;
-use crate::table::Two;
+use crate::table::{MILLIS, Two};
 use ouro_core::edit::Replanted;
+use ouro_core::id::FileId;
+use ouro_core::state::{Kind, Place};
 
 fn replant(device: &mut Device, path: &str) -> Option<Vec<Replanted>> {
     let spot = device.spot(path);
@@ -64,4 +66,34 @@ fn nothing_is_made_anew_if_one_file_may_not() {
         two.a.edit(|e| e.replant(&spot.seen, &spot.parent, &|seen| seen.id != held)).expect("it stands there");
     assert_eq!(outcome, None);
     assert!(two.a.pending.files.is_empty());
+}
+
+#[test]
+fn a_name_is_taken_back_if_it_shows_nothing_and_nobody_else_knows_it() {
+    let mut two = Two::with(&[("/d", None), ("/f", Some("f")), ("/known", Some("known"))]);
+    let (f, known, parent) = (two.a.spot("/f").seen.id, two.a.spot("/known").seen.id, two.a.spot("/d").seen.id);
+    let take_back = |device: &mut Device, file: FileId, name: &str| {
+        let place = Place { parent, name: crate::oracle::name(name) };
+        device.edit(|e| e.take_back(file, Kind::File, &place)).expect("all rows are there")
+    };
+    for name in ["/d/one", "/d/other"] {
+        two.a.link("/f", name);
+    }
+    two.a.link("/known", "/d/sealed");
+    assert!(!take_back(&mut two.a, f, "one"), "it is seen");
+    two.b.remove("/f");
+    two.b.remove("/known");
+    let by_b = two.b.seal(MILLIS + 60_000).expect("something is pending");
+    two.a.learn(&by_b);
+    assert_eq!(two.a.paths().len(), 2, "the root and the directory");
+    assert!(!take_back(&mut two.a, f, "none"));
+    assert!(take_back(&mut two.a, f, "one"));
+    two.a.check();
+    assert!(two.a.pending.files[&f].placements.iter().all(|p| p.place.name == crate::oracle::name("other")));
+    assert!(take_back(&mut two.a, f, "other"));
+    assert!(!take_back(&mut two.a, f, "other"), "once");
+    two.a.check();
+    assert!(!two.a.pending.files.contains_key(&f));
+    two.exchange();
+    assert!(!take_back(&mut two.a, known, "sealed"), "others know it");
 }

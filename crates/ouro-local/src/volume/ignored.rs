@@ -68,6 +68,23 @@ impl Volume {
         Ok((files, stays))
     }
 
+    /// Takes back the ignored names of files that others removed: no seal would ever take them.
+    pub(super) fn take_back_ignored(&self, state: &mut State) -> Result<(), VolumeError> {
+        let mut names = Vec::new();
+        let mut judge = Judge { volume: self, state, rules: Ignore::new(), paths: BTreeMap::new() };
+        for delta in state.pending.files.values().filter(|delta| is_name_only(delta)) {
+            for placement in &delta.placements {
+                if judge.ignores(&placement.place, delta.kind)? {
+                    names.push((delta.id, placement.place.clone()));
+                }
+            }
+        }
+        for (file, name) in names {
+            self.take_back(state, file, &name)?;
+        }
+        Ok(())
+    }
+
     /// Whether nobody else knows of a file that stands at a place since a change which replaces nothing. Others may all the same: of one that they had
     /// removed and that was shown, and of a conflict copy of which they made a file, too.
     pub(super) fn is_unheard_of(&self, state: &State, delta: &FileDelta, place: &Place) -> Result<bool, VolumeError> {
@@ -124,6 +141,15 @@ impl Volume {
         let path: Vec<&[u8]> = path.iter().map(Name::as_bytes).collect();
         self.ignore.read().is_ignored(&path, directory)
     }
+}
+
+/// Whether a change gives names, and nothing else, to a file that was there already: who makes one says all of it.
+pub(super) fn is_name_only(delta: &FileDelta) -> bool {
+    delta.kind != Kind::Directory
+        && delta.replaced.is_empty()
+        && delta.content.is_none()
+        && delta.attributes.is_none()
+        && !delta.placements.is_empty()
 }
 
 /// Whether a directory is this device's only ([`Volume::hold_purged`]). One that was made here was placed by a user, or is in `Recovered/`.

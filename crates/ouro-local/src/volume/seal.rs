@@ -121,6 +121,7 @@ impl Volume {
         }
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
         let waiting = self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id))?;
+        self.take_back_ignored(state)?;
         change.append(self.keep_identities(state)?);
         self.edit_locked(state, &mut |edit| edit.place_newborns())?;
         let (files, staying) = self.part_ignored(state, &waiting)?;

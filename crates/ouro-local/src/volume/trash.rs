@@ -5,6 +5,7 @@
 //! all ignored names do, with references to the same contents. Brought back later, they are new files with known contents.
 
 use super::change::Change;
+use super::ignored::is_name_only;
 use super::learn::is_below;
 use super::state::State;
 use super::{Volume, VolumeError};
@@ -37,7 +38,8 @@ impl Volume {
         self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id) && !is_written(state, seen))
     }
 
-    /// Puts back to where others see it what waits in the trash, if they went on with it.
+    /// Puts back to where others see it what waits in the trash, if they went on with it. Also if they removed it: then it goes from there, and who
+    /// has it open reads on.
     pub(super) fn recall_what_goes_on(
         &self,
         state: &mut State,
@@ -46,7 +48,9 @@ impl Volume {
         change: &mut Change,
     ) -> Result<(), VolumeError> {
         for (file, place) in waiting {
-            if goes_on_with(&state.live_rows(&self.nodes), *file, theirs)? {
+            if goes_on_with(&state.live_rows(&self.nodes), *file, theirs)?
+                || (removes(*file, theirs) && !has_layer(state, *file))
+            {
                 self.recall(state, *file, place, change)?;
             }
         }
@@ -87,7 +91,9 @@ impl Volume {
         let mut waiting = Waiting::new();
         for (file, place) in self.thrown_away(state)? {
             let Some((seen, union)) = self.seen_at(state, file, &place)? else {
-                if state.pending.files.get(&file).is_some_and(|delta| !delta.placements.is_empty()) {
+                if !self.take_back(state, file, &place)?
+                    && state.pending.files.get(&file).is_some_and(|delta| !delta.placements.is_empty())
+                {
                     waiting.insert((file, place));
                 }
                 continue;
@@ -121,6 +127,16 @@ impl Volume {
         Ok(waiting)
     }
 
+    /// Ends a name that would stay here and shows nothing, because others removed its file: nobody would ever see it go, and if others bring the
+    /// file back, it would be here and not where it is for them. False if there is anything to see or to read of the file.
+    pub(super) fn take_back(&self, state: &mut State, file: FileId, name: &Place) -> Result<bool, VolumeError> {
+        let Some(kind) = state.pending.files.get(&file).map(|delta| delta.kind) else { return Ok(false) };
+        if state.open.contains_key(&file) || has_layer(state, file) {
+            return Ok(false);
+        }
+        self.edit_locked(state, &mut |edit| edit.take_back(file, kind, name))
+    }
+
     /// Whether this device knows more of a file than its record.
     fn keeps(&self, state: &State, file: FileId) -> bool {
         has_layer(state, file) || state.owners.contains_key(&file) || self.pins.own(file) != Pin::Auto
@@ -149,11 +165,8 @@ impl Volume {
             }
             for place in thrown {
                 // Others may make a file of the same conflict copy: of that id, too.
-                if stands_elsewhere
-                    || !delta.replaced.is_empty()
-                    || delta.id.is_derived()
-                    || !self.is_unheard_of(state, delta, place)?
-                {
+                let is_others = !delta.replaced.is_empty() || delta.id.is_derived() || is_name_only(delta);
+                if stands_elsewhere || is_others || !self.is_unheard_of(state, delta, place)? {
                     found.push((delta.id, place.clone()));
                 }
             }
@@ -214,6 +227,15 @@ pub(super) fn part_waiting(delta: &FileDelta, waiting: &Waiting) -> (FileDelta, 
         content.at = known.clone();
     }
     (goes, waits)
+}
+
+/// Whether a commit removes a file with all its names.
+fn removes(file: FileId, delta: &Delta) -> bool {
+    let is_content = |(register, _): &(Register, _)| *register == Register::Content;
+    let is_removed = |theirs: &FileDelta| {
+        theirs.placements.is_empty() && theirs.content.is_none() && theirs.replaced.iter().any(is_content)
+    };
+    delta.files.iter().any(|theirs| theirs.id == file && is_removed(theirs))
 }
 
 /// Whether a commit writes a file that was thrown away, or puts or writes something below a directory that was.

@@ -15,7 +15,7 @@ fn put(device: &Device, directory: FileId, name: &str) {
     });
 }
 
-fn hidden(device: &Device) -> usize {
+pub(crate) fn hidden(device: &Device) -> usize {
     device.ask(|volume| {
         let view = volume.view();
         Ok(purgeable(&view, &view, Among::Everything, usize::MAX)?.len())

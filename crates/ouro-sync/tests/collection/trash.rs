@@ -1,6 +1,7 @@
 //! What is thrown away on one device, while others go on with it, and while collections run.
 
 use crate::device::{Device, NOTHING_KEPT, Objects, TRASH, World, leaf, make_directory, noise, rename, seen};
+use crate::purging::hidden;
 use crate::references::collect;
 use ouro_core::id::FileId;
 use ouro_sync::Stage;
@@ -330,4 +331,84 @@ fn a_directory_that_waits_in_the_trash_comes_back_with_what_another_device_puts_
         assert!(["f", "g"].iter().all(|name| seen(device, &["d", name]).is_some()));
     }
     assert!(seen(&bob, &[TRASH, "d"]).is_none());
+}
+
+/// Simulator seed 1675566: such a name shows nothing. It stayed in the overlay for ever, and had the file not been removed after all, the file
+/// would have been in this trash only here, and where it was everywhere else.
+#[test]
+fn a_name_in_the_trash_of_a_file_that_others_removed_ends() {
+    for is_committed in [false, true] {
+        let mut world = World::new();
+        let (ada, bob, carol) = (world.join(), world.join(), world.join());
+        ada.write("f", &noise(1, 3_000));
+        let directory = make_directory(&bob, "d");
+        if is_committed {
+            bob.push();
+        }
+        meet(&[&ada, &carol]);
+        bob.pull();
+        link(&bob, "f", directory, "g");
+        ada.remove("f");
+        ada.push();
+        bob.pull();
+        assert!(seen(&bob, &["d", "g"]).is_none(), "it went with the others");
+        bob.throw_away("d");
+        bob.push();
+        assert_eq!((hidden(&bob), bob.volume().pending_files().files.len()), (usize::from(is_committed), 2));
+        carol.write("f", &noise(2, 3_000));
+        meet(&[&carol, &bob, &ada]);
+        all_see(&[&ada, &bob, &carol, &world.join()], &[("f", &noise(2, 3_000))]);
+        assert!(seen(&bob, &[TRASH, "d", "g"]).is_none());
+    }
+}
+
+/// As above, but the file was moved there. Who has it open reads on.
+#[test]
+fn what_others_remove_that_is_open_in_the_trash_can_be_read_until_it_is_closed() {
+    let mut world = World::new();
+    let (ada, mut bob, carol) = (world.join(), world.join(), world.join());
+    ada.write("f", &noise(1, 3_000));
+    meet(&[&ada, &bob, &carol]);
+    let file = seen(&bob, &["f"]).unwrap().id;
+    bob.ask(|volume| volume.open(file));
+    bob.throw_away("f");
+    ada.remove("f");
+    ada.push();
+    bob.pull();
+    bob.push();
+    assert_eq!(bob.volume().orphan(file).map(|orphan| orphan.size), Some(3_000));
+    bob.ask(|volume| volume.close(file));
+    bob.push();
+    for _ in 0..2 {
+        assert_eq!((hidden(&bob), bob.volume().pending_files().files.len()), (0, 1));
+        bob.restart();
+    }
+    carol.write("f", &noise(2, 3_000));
+    meet(&[&carol, &bob, &ada]);
+    all_see(&[&ada, &bob, &carol, &world.join()], &[("f", &noise(2, 3_000))]);
+}
+
+/// A name elsewhere of the same file, which shows nothing either, is published: others may bring that file back.
+#[test]
+fn an_ignored_name_of_a_file_that_others_removed_ends() {
+    let mut world = World::new();
+    let (ada, bob, carol) = (world.join(), world.join(), world.join());
+    ada.write("f", &noise(1, 3_000));
+    meet(&[&ada, &bob, &carol]);
+    link(&bob, "f", FileId::ROOT, "f.part");
+    link(&bob, "f", FileId::ROOT, "g");
+    ada.remove("f");
+    ada.push();
+    bob.pull();
+    bob.push();
+    assert_eq!(bob.volume().pending_files().files.len(), 0);
+    carol.write("f", &noise(2, 3_000));
+    meet(&[&carol, &bob, &ada]);
+    all_see(&[&ada, &bob, &carol, &world.join()], &[("g", &noise(2, 3_000))]);
+}
+
+/// Gives a file in the root a further name.
+fn link(device: &Device, name: &str, directory: FileId, as_name: &str) {
+    let file = seen(device, &[name]).unwrap();
+    device.ask(|volume| volume.edit(|e| e.link(&file, &[FileId::ROOT], &[directory], &leaf(as_name))));
 }
