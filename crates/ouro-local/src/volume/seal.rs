@@ -120,9 +120,9 @@ impl Volume {
             self.ledger.submit(std::mem::take(unit));
         }
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
-        let waiting = self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id))?;
+        let mut waiting = self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id))?;
         self.take_back_ignored(state)?;
-        change.append(self.keep_identities(state)?);
+        change.append(self.keep_identities(state, &mut waiting)?);
         self.edit_locked(state, &mut |edit| edit.place_newborns())?;
         let (files, staying) = self.part_ignored(state, &waiting)?;
         self.leave(state, &files, &staying);

@@ -3,6 +3,7 @@
 use super::change::Change;
 use super::edit::ORPHAN_GENERATION;
 use super::state::State;
+use super::trash::Waiting;
 use super::{Volume, VolumeError};
 use crate::ledger::Write;
 use crate::pins::Pin;
@@ -16,8 +17,8 @@ const RETIRED_MAX: usize = 4_096;
 impl Volume {
     /// Gives every file that was saved by way of a new one its old id back ([`ouro_core::edit::Edit::keep_identities`]), and returns what
     /// others hear of that. Called right before sealing. A save of which anybody has the old or the new file open keeps the new id for
-    /// good: a program must never find itself with a file that has gone.
-    pub(super) fn keep_identities(&self, state: &mut State) -> Result<Change, VolumeError> {
+    /// good: a program must never find itself with a file that has gone. What is `waiting` for its burial waits under the id it has then.
+    pub(super) fn keep_identities(&self, state: &mut State, waiting: &mut Waiting) -> Result<Change, VolumeError> {
         let (successions, edited, mut unit) = self.operate(state, &mut |state, edit| {
             let closed = |s: &Succession| !state.open.contains_key(&s.born) && !state.open.contains_key(&s.old);
             edit.keep_identities(&state.base_rows(&self.nodes), &closed)
@@ -33,6 +34,8 @@ impl Volume {
         self.take_effect(state, edited, unit)?;
         let mut change = Change::default();
         for Succession { born, old } in successions {
+            let thrown: Waiting = waiting.extract_if(.., |(file, _)| *file == born).collect();
+            waiting.extend(thrown.into_iter().map(|(_, place)| (old, place)));
             change.files.extend([born, old]);
             let delta = state.pending.files.get(&old);
             let places = delta.iter().flat_map(|d| d.placements.iter().map(|p| &p.place).chain(&d.hint));

@@ -263,6 +263,23 @@ fn what_was_written_to_a_file_is_published_though_one_of_its_names_lies_in_the_t
     }
 }
 
+/// The trash was published with it: the file had got back the id of the one that it replaced, which did not wait (Whole seed 1866356).
+#[test]
+fn a_name_in_the_trash_of_a_file_that_was_saved_anew_stays_here() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 3_000));
+    meet(&[&ada, &bob]);
+    bob.write("new", &noise(2, 3_000));
+    let (new, old) = (seen(&bob, &["new"]).unwrap(), seen(&bob, &["f"]).unwrap());
+    bob.ask(|v| v.edit(|e| e.rename(&new, &[FileId::ROOT], &[FileId::ROOT], &leaf("f"), Some(&old))));
+    link(&bob, "f", FileId::ROOT, "g");
+    bob.throw_away("g");
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob, &world.join()], &[("f", &noise(2, 3_000))]);
+    assert!(seen(&ada, &[TRASH]).is_none() && seen(&bob, &[TRASH, "g"]).is_some_and(|seen| seen.links() == 1));
+}
+
 /// It went along into the trash of who had thrown the file away, and was gone for everybody else.
 #[test]
 fn an_edit_of_what_waits_in_the_trash_of_another_device_brings_it_back() {
