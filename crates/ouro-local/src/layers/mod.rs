@@ -133,12 +133,17 @@ impl Layers {
         Ok(Layers { files, ledger, table: Mutex::new(table), totals: Mutex::new(totals), borne: Mutex::default() })
     }
 
-    /// Says that the layer of `file` in this generation is the one that was begun for `born`; nothing is moved. The caller journals
-    /// it ([`Layers::borne`]) and says it again at the next start.
+    /// Says that `file` has the layer that `born` had in this generation; nothing is moved. The caller journals that ([`Layers::borne`]) and says
+    /// it at the next start ([`Layers::bears`]).
     pub fn bear(&self, file: FileId, generation: u64, born: FileId) {
         let mut borne = self.borne.lock();
         let begun_for = borne.remove(&(born, generation)).unwrap_or(born);
         borne.insert((file, generation), begun_for);
+    }
+
+    /// Says what was journaled: `file` has the layer that was begun for another one, which may have got one that was begun for a third since.
+    pub fn bears(&self, file: FileId, generation: u64, begun_for: FileId) {
+        self.borne.lock().insert((file, generation), begun_for);
     }
 
     /// The layers that a file bears and that were begun for others: generation, and for which one.

@@ -305,7 +305,7 @@ impl State {
             let row = encode::read_local_row(row).map_err(|e| encode::damaged("local row", e))?;
             bases.extend(row.bases.into_iter().map(|(generation, content)| ((*file, generation), content)));
             owners.extend(row.owner.map(|owner| (*file, owner)));
-            row.borne.into_iter().for_each(|(generation, born)| layers.bear(*file, generation, born));
+            row.borne.into_iter().for_each(|(generation, begun_for)| layers.bears(*file, generation, begun_for));
         }
         let writable = writable_layers(pending.files.values(), &bases);
         let record = meta(encode::META_RECORD).and_then(|value| encode::read_record(value));

@@ -280,6 +280,26 @@ fn a_name_in_the_trash_of_a_file_that_was_saved_anew_stays_here() {
     assert!(seen(&ada, &[TRASH]).is_none() && seen(&bob, &[TRASH, "g"]).is_some_and(|seen| seen.links() == 1));
 }
 
+/// One got the id of the other, and at the next start the bytes of either were taken for the other's (Whole seed 1866963).
+#[test]
+fn what_was_thrown_away_and_what_was_made_in_its_place_keep_their_bytes_over_a_restart() {
+    let mut world = World::new();
+    let (ada, mut bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 100_000));
+    meet(&[&ada, &bob]);
+    bob.patch("f", 0, b"thrown");
+    let trash = bob.throw_away("f");
+    bob.write("f", b"made in its place");
+    bob.place.faults().set_unreachable(true);
+    assert!(bob.run(|sync| async move { sync.push().await }).is_err());
+    bob.restart();
+    bob.place.faults().set_unreachable(false);
+    rename(&bob, (trash, &[TRASH, "f"]), (FileId::ROOT, "g"));
+    meet(&[&bob, &ada]);
+    let thrown = [b"thrown", &noise(1, 100_000)[6..]].concat();
+    all_see(&[&ada, &bob, &world.join()], &[("f", b"made in its place"), ("g", &thrown)]);
+}
+
 /// It went along into the trash of who had thrown the file away, and was gone for everybody else.
 #[test]
 fn an_edit_of_what_waits_in_the_trash_of_another_device_brings_it_back() {
