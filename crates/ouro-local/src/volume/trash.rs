@@ -65,18 +65,17 @@ impl Volume {
         place: &Place,
         change: &mut Change,
     ) -> Result<(), VolumeError> {
-        let (home, edited, unit) = self.operate(state, &mut |state, edit| {
+        let ((), edited, unit) = self.operate(state, &mut |state, edit| {
             let sealed = state.sealed.as_ref();
             let sealed = sealed.and_then(|sealed| Some((sealed.version, sealed.file(file)?)));
             edit.recall(&state.base_rows(&self.nodes), sealed, file, place)
         })?;
-        self.take_effect(state, edited, unit)?;
-        for Place { parent, name } in home.into_iter().chain([place.clone()]) {
-            change.directories.push(parent);
-            change.bindings.push((parent, name));
+        for key in edited.changes.keys().filter(|key| !key.name.is_empty()) {
+            change.directories.push(key.directory);
+            change.bindings.push((key.directory, key.name.clone()));
         }
-        change.files.push(file);
-        Ok(())
+        change.files.extend(&edited.files);
+        self.take_effect(state, edited, unit)
     }
 
     /// Makes anew what everybody knows and lies in this device's trash. Called before sealing, and before anything is learnt. Adds to `change` what others hear of

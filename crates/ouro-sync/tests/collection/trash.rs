@@ -344,6 +344,30 @@ fn an_edit_of_what_waits_in_the_trash_of_another_device_brings_it_back() {
     }
 }
 
+/// There was nothing to put back any more, so it stayed, and went along (Collecting seed 1748356).
+#[test]
+fn an_edit_of_what_waits_in_the_trash_brings_it_back_also_if_it_was_removed_in_between() {
+    let mut world = World::new();
+    let (ada, bob, carol) = (world.join(), world.join(), world.join());
+    ada.write("f", &noise(1, 3_000));
+    meet(&[&ada, &bob, &carol]);
+    let file = seen(&bob, &["f"]).unwrap();
+    bob.patch("f", 0, b"by bob");
+    bob.ask(|v| v.open(file.id));
+    bob.throw_away("f");
+    ada.remove("f");
+    ada.push();
+    meet(&[&bob, &ada]);
+    ada.write("f", &noise(2, 3_000));
+    ada.push();
+    bob.pull();
+    assert!(seen(&bob, &[TRASH, "f"]).is_none());
+    assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+    bob.ask(|v| v.close(file.id));
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob, &carol, &world.join()], &[("f", &noise(2, 3_000))]);
+}
+
 #[test]
 fn a_directory_that_waits_in_the_trash_comes_back_with_what_another_device_puts_into_it() {
     let mut world = World::new();
