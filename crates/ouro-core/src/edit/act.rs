@@ -2,6 +2,7 @@
 
 use super::EditError;
 use super::draft::{Draft, add_content, put_attributes, put_placement};
+use super::purge::is_shown_though_removed;
 use super::settle::put_directory;
 use crate::content::Content;
 use crate::digest::versions;
@@ -249,6 +250,17 @@ impl Draft<'_> {
                 self.settle_stem(parent, &seen.name)?;
                 self.settle_names(parent, &link.natural.name)?;
                 self.drop_name(&link.file, link.slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those of a union that others removed: they are not seen with the others now that nothing is in them.
+    pub(super) fn remove_hidden(&mut self, members: &[FileId]) -> Result<(), EditError> {
+        for &id in members {
+            let is_removed = header(&self.work, id)?.is_some_and(|header| header.removed);
+            if is_removed && id != FileId::RECOVERED && !is_shown_though_removed(&self.work, id)? {
+                self.remove_directory(id)?;
             }
         }
         Ok(())

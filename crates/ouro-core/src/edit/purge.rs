@@ -95,7 +95,7 @@ impl Edit<'_> {
         Ok((count, draft.finish()?))
     }
 
-    /// Takes back a name that this device gave, and has not sealed, to a file that others removed meanwhile: it shows nothing. False, and nothing
+    /// Takes back a name that this device gave, and has not sealed, to what others removed meanwhile: it shows nothing. False, and nothing
     /// changes, if there is anything to see or to publish of the file, or no such name.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Edit<'_> {
         let mut draft = Draft::new(self.rows, self.pending, self.devices);
         let file = draft.file(id, kind, Some(name))?;
         let is_written = file.contents.iter().any(|c| matches!(c.value, Some(Content::Pending { .. })));
-        if !sibling::is_hidden(file) || is_written {
+        if !is_hidden(self.rows, file)? || is_written {
             return Ok((false, Edited::default()));
         }
         let count = file.placements.len();

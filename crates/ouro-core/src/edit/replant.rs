@@ -115,6 +115,7 @@ fn pull_up(draft: &mut Draft<'_>, sprigs: &[Sprig], parent: &[FileId]) -> Result
         let simple = matches!(&seen.what, What::File { copies: 0, .. }) && seen.name == seen.group;
         if !simple {
             draft.commit()?;
+            draft.remove_hidden(seen.members())?;
         }
         draft.remove(seen, directory)?;
         if !simple {

@@ -106,7 +106,7 @@ impl Volume {
         let waiting = self.bury_before_learning(state, change)?;
         let mut unit = Vec::new();
         let learnt: Result<(), VolumeError> = commits.iter().try_for_each(|commit| {
-            self.recall_what_goes_on(state, &waiting, &commit.delta, change)?;
+            self.recall_what_goes_on(state, &waiting, commit, change)?;
             change.append(self.learn_locked(state, commit, &mut unit)?);
             Ok(())
         });

@@ -6,16 +6,17 @@
 
 use super::change::Change;
 use super::ignored::is_name_only;
-use super::learn::is_below;
+use super::learn::{Commit, is_below};
 use super::state::State;
 use super::{Volume, VolumeError};
 use crate::ignore::is_trash;
 use crate::pins::Pin;
+use ouro_core::apply;
 use ouro_core::content::{BlobRef, Content};
 use ouro_core::delta::{Delta, FileDelta, Register};
-use ouro_core::id::FileId;
+use ouro_core::id::{FileId, Version};
 use ouro_core::render::Seen;
-use ouro_core::row::Rows;
+use ouro_core::row::{Row, Rows};
 use ouro_core::state::{Kind, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,12 +45,12 @@ impl Volume {
         &self,
         state: &mut State,
         waiting: &Waiting,
-        theirs: &Delta,
+        commit: &Commit,
         change: &mut Change,
     ) -> Result<(), VolumeError> {
         for (file, place) in waiting {
-            if goes_on_with(&state.live_rows(&self.nodes), *file, theirs)?
-                || (removes(*file, theirs) && !has_layer(state, *file))
+            if goes_on_with(&state.live_rows(&self.nodes), *file, commit)?
+                || (removes(*file, &commit.delta) && !has_layer(state, *file))
             {
                 self.recall(state, *file, place, change)?;
             }
@@ -80,7 +81,8 @@ impl Volume {
 
     /// Makes anew what everybody knows and lies in this device's trash. Called before sealing, and before anything is learnt. Adds to `change` what others hear of
     /// that, also if it fails half-way. Returns what must wait because it, or something in it, may not be made anew now, or because what was written
-    /// to it while it has a name elsewhere is to be published first: until then others see it where it was.
+    /// to it while it has a name elsewhere is to be published first: until then others see it where it was. What is in a directory that waits is
+    /// in it for others too, for it may come back as it is.
     pub(super) fn bury(
         &self,
         state: &mut State,
@@ -88,39 +90,47 @@ impl Volume {
         may: &dyn Fn(&State, &Seen) -> bool,
     ) -> Result<Waiting, VolumeError> {
         let mut waiting = Waiting::new();
-        for (file, place) in self.thrown_away(state)? {
-            let Some((seen, union)) = self.seen_at(state, file, &place)? else {
-                if !self.take_back(state, file, &place)?
-                    && state.pending.files.get(&file).is_some_and(|delta| !delta.placements.is_empty())
-                {
-                    waiting.insert((file, place));
-                }
-                continue;
-            };
-            let asked = self.operate(state, &mut |state, edit| edit.replant(&seen, &union, &|seen| may(state, seen)));
-            let (replanted, edited, mut unit) = match asked {
-                // Better seen by others for longer than a box that commits nothing any more.
-                Err(VolumeError::Edit(error)) => {
-                    tracing::warn!(%error, file = file.0, "what was thrown away cannot be made this device's own yet");
-                    waiting.insert((file, place));
+        let parts = part_inner(&state.live_rows(&self.nodes), self.thrown_away(state)?)?;
+        for part in parts {
+            let mut waits = waiting.iter().map(|(file, _)| (*file, true)).collect();
+            for (file, place) in part {
+                if is_below(&state.live_rows(&self.nodes), &mut waits, place.parent)? {
                     continue;
                 }
-                asked => asked?,
-            };
-            let Some(replanted) = replanted else {
-                waiting.insert((file, place));
-                self.ledger.submit(unit);
-                continue;
-            };
-            for made in &replanted {
-                if !made.shared && self.keeps(state, made.from) {
-                    self.hand_over(state, made.from, made.to, &mut unit);
+                let Some((seen, union)) = self.seen_at(state, file, &place)? else {
+                    if !self.take_back(state, file, &place)?
+                        && state.pending.files.get(&file).is_some_and(|delta| !delta.placements.is_empty())
+                    {
+                        waiting.insert((file, place));
+                    }
+                    continue;
+                };
+                let asked =
+                    self.operate(state, &mut |state, edit| edit.replant(&seen, &union, &|seen| may(state, seen)));
+                let (replanted, edited, mut unit) = match asked {
+                    // Better seen by others for longer than a box that commits nothing any more.
+                    Err(VolumeError::Edit(error)) => {
+                        tracing::warn!(%error, file = file.0, "what was thrown away cannot be made this device's own yet");
+                        waiting.insert((file, place));
+                        continue;
+                    }
+                    asked => asked?,
+                };
+                let Some(replanted) = replanted else {
+                    waiting.insert((file, place));
+                    self.ledger.submit(unit);
+                    continue;
+                };
+                for made in &replanted {
+                    if !made.shared && self.keeps(state, made.from) {
+                        self.hand_over(state, made.from, made.to, &mut unit);
+                    }
                 }
+                self.take_effect(state, edited, unit)?;
+                // What is below goes with the name of the topmost.
+                change.files.extend(replanted.first().iter().flat_map(|made| [made.from, made.to]));
+                change.renumbered.push((place.parent, place.name));
             }
-            self.take_effect(state, edited, unit)?;
-            // What is below goes with the name of the topmost.
-            change.files.extend(replanted.first().iter().flat_map(|made| [made.from, made.to]));
-            change.renumbered.push((place.parent, place.name));
         }
         state.trash_waits = !waiting.is_empty();
         Ok(waiting)
@@ -237,22 +247,48 @@ fn removes(file: FileId, delta: &Delta) -> bool {
     delta.files.iter().any(|theirs| theirs.id == file && is_removed(theirs))
 }
 
-/// Whether a commit writes a file that was thrown away, or puts or writes something below a directory that was.
-fn goes_on_with(rows: &dyn Rows, file: FileId, delta: &Delta) -> Result<bool, VolumeError> {
+/// Whether a commit writes a file that was thrown away, or puts or writes something below a directory that was, where it stands for whoever did
+/// or where it stands here.
+fn goes_on_with(rows: &dyn Rows, file: FileId, commit: &Commit) -> Result<bool, VolumeError> {
+    let writes = |theirs: &FileDelta| theirs.content.as_ref().is_some_and(|content| content.value.is_some());
+    let puts = |theirs: &FileDelta| theirs.placements.iter().any(|added| !added.removed);
+    let files = &commit.delta.files;
+    let written: BTreeSet<FileId> = files.iter().filter(|f| writes(f)).map(|f| f.id).collect();
+    if written.contains(&file) {
+        return Ok(true);
+    }
+    let put: BTreeSet<FileId> = files.iter().filter(|f| f.id != file && (puts(f) || writes(f))).map(|f| f.id).collect();
     let mut known = BTreeMap::from([(file, true)]);
-    for theirs in &delta.files {
-        let content = theirs.content.iter().filter(|content| content.value.is_some());
-        if theirs.id == file && content.clone().next().is_some() {
+    let theirs = files.iter().filter(|f| put.contains(&f.id)).flat_map(|f| {
+        f.placements.iter().filter(|p| !p.removed).map(|p| &p.place).chain(f.content.iter().map(|c| &c.at))
+    });
+    for place in theirs {
+        if is_below(rows, &mut known, place.parent)? {
             return Ok(true);
         }
-        let added = theirs.placements.iter().filter(|added| !added.removed).map(|added| &added.place);
-        for place in content.map(|content| &content.at).chain(added) {
-            if theirs.id != file && is_below(rows, &mut known, place.parent)? {
+    }
+    let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
+    let after = apply::apply(rows, &commit.delta, version)?.changes;
+    for row in after.values().flatten() {
+        let Row::Record(record) = row else { continue };
+        for placement in record.placements.iter().filter(|p| put.contains(&record.id) && !p.removed) {
+            if is_below(rows, &mut known, placement.place.parent)? {
                 return Ok(true);
             }
         }
     }
     Ok(false)
+}
+
+/// Parts what was thrown away: a directory goes before what was moved into it.
+fn part_inner(rows: &dyn Rows, thrown: Vec<(FileId, Place)>) -> Result<[Vec<(FileId, Place)>; 2], VolumeError> {
+    let mut known = thrown.iter().map(|(file, _)| (*file, true)).collect();
+    let mut parts = [Vec::new(), Vec::new()];
+    for (file, place) in thrown {
+        let is_inner = is_below(rows, &mut known, place.parent)?;
+        parts[usize::from(is_inner)].push((file, place));
+    }
+    Ok(parts)
 }
 
 /// Whether bytes that were written here for a file, or for a conflict copy of it, are not published.

@@ -368,6 +368,62 @@ fn an_edit_of_what_waits_in_the_trash_brings_it_back_also_if_it_was_removed_in_b
     all_see(&[&ada, &bob, &carol, &world.join()], &[("f", &noise(2, 3_000))]);
 }
 
+/// Simulator seed 1865372: a file with several names stands at none of them, so its change did not say where it had been, and what others had
+/// written meanwhile went with it.
+#[test]
+fn an_edit_of_what_waits_in_the_trash_brings_it_back_although_its_other_name_was_removed() {
+    for is_sealed in [false, true] {
+        let mut world = World::new();
+        let (ada, bob) = (world.join(), world.join());
+        ada.write("f", &noise(1, 3_000));
+        meet(&[&ada, &bob]);
+        let file = seen(&bob, &["f"]).unwrap().id;
+        link(&bob, "f", FileId::ROOT, "g");
+        if is_sealed {
+            bob.ask(|volume| volume.seal());
+        } else {
+            meet(&[&bob, &ada]);
+        }
+        bob.ask(|volume| volume.open(file));
+        bob.throw_away("f");
+        bob.remove("g");
+        if !is_sealed {
+            meet(&[&bob, &ada]);
+        }
+        ada.write("f", &noise(2, 3_000));
+        ada.push();
+        bob.pull();
+        assert_eq!(bob.ask(|volume| volume.audit()).wrong, []);
+        assert!(seen(&bob, &[TRASH, "f"]).is_none());
+        bob.ask(|volume| volume.close(file));
+        meet(&[&bob, &ada]);
+        all_see(&[&ada, &bob, &world.join()], &[("f", &noise(2, 3_000))]);
+    }
+}
+
+/// Nothing stood any more where it had been thrown away.
+#[test]
+fn an_edit_of_what_waits_in_the_trash_brings_it_back_to_where_it_was_moved_meanwhile() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 3_000));
+    meet(&[&ada, &bob]);
+    let file = seen(&bob, &["f"]).unwrap().id;
+    bob.ask(|volume| volume.open(file));
+    bob.throw_away("f");
+    rename(&ada, (FileId::ROOT, &["f"]), (FileId::ROOT, "g"));
+    meet(&[&ada, &bob]);
+    ada.write("g", &noise(2, 3_000));
+    ada.push();
+    bob.pull();
+    assert_eq!(bob.ask(|volume| volume.audit()).wrong, []);
+    assert!(seen(&bob, &[TRASH, "f"]).is_none());
+    assert_eq!(bob.volume().pending_files().files.len(), 1, "the trash");
+    bob.ask(|volume| volume.close(file));
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob, &world.join()], &[("g", &noise(2, 3_000))]);
+}
+
 #[test]
 fn a_directory_that_waits_in_the_trash_comes_back_with_what_another_device_puts_into_it() {
     let mut world = World::new();
@@ -392,6 +448,156 @@ fn a_directory_that_waits_in_the_trash_comes_back_with_what_another_device_puts_
         assert!(["f", "g"].iter().all(|name| seen(device, &["d", name]).is_some()));
     }
     assert!(seen(&bob, &[TRASH, "d"]).is_none());
+}
+
+/// Simulator seed 1865116: it went along into the trash of who had moved the file into that directory, and was gone for everybody else.
+#[test]
+fn an_edit_under_its_old_name_of_what_is_in_a_directory_that_waits_in_the_trash_brings_that_back() {
+    for is_below in [false, true] {
+        let mut world = World::new();
+        let (ada, bob) = (world.join(), world.join());
+        let directory = make_directory(&ada, "d");
+        for name in ["f", "g"] {
+            ada.write(name, &noise(1, 3_000));
+        }
+        meet(&[&ada, &bob]);
+        let (mut parent, mut path) = (directory, &["d", "g"][..]);
+        if is_below {
+            (parent, path) = (make_directory(&bob, "e"), &["d", "e", "g"]);
+            rename(&bob, (FileId::ROOT, &["e"]), (directory, "e"));
+        }
+        rename(&bob, (FileId::ROOT, &["f"]), (directory, "f"));
+        rename(&bob, (FileId::ROOT, &["g"]), (parent, "g"));
+        bob.push();
+        let open = seen(&bob, &["d", "f"]).unwrap();
+        bob.ask(|v| v.open(open.id));
+        bob.throw_away("d");
+        ada.write("g", &noise(2, 2_000));
+        ada.push();
+        bob.pull();
+        assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+        bob.ask(|v| v.close(open.id));
+        meet(&[&bob, &ada]);
+        for device in [&ada, &bob, &world.join()] {
+            device.pull();
+            let edited = seen(device, path).and_then(|seen| Some(seen.content()?.size()));
+            assert_eq!(edited, Some(2_000));
+        }
+    }
+}
+
+/// As above: nothing was left to put it back to, and what others had put into it was gone for them.
+#[test]
+fn what_is_put_into_a_directory_that_waits_in_the_trash_and_was_removed_brings_it_back() {
+    let mut world = World::new();
+    let (ada, bob, carol) = (world.join(), world.join(), world.join());
+    let directory = make_directory(&ada, "d");
+    for name in ["f", "g"] {
+        ada.write(name, &noise(1, 3_000));
+    }
+    meet(&[&ada, &bob, &carol]);
+    link(&bob, "f", directory, "f");
+    let open = seen(&bob, &["d", "f"]).unwrap();
+    bob.ask(|v| v.open(open.id));
+    bob.throw_away("d");
+    ada.remove("d");
+    ada.push();
+    bob.pull();
+    rename(&carol, (FileId::ROOT, &["g"]), (directory, "g"));
+    carol.push();
+    bob.pull();
+    assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+    assert!(seen(&bob, &["d", "g"]).is_some());
+    bob.ask(|v| v.close(open.id));
+    meet(&[&bob, &ada, &carol]);
+    for device in [&ada, &bob, &carol, &world.join()] {
+        device.pull();
+        assert!(seen(device, &["d", "g"]).is_some());
+    }
+}
+
+/// Simulator seed 1865154: it was made anew alone, and when the directory came back it was a new file for others, who had moved or removed it.
+#[test]
+fn what_is_in_a_directory_that_waits_in_the_trash_comes_back_with_it_as_what_it_was() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let directory = make_directory(&ada, "d");
+    for name in ["f", "g", "h"] {
+        ada.write(name, &noise(1, 3_000));
+    }
+    rename(&ada, (FileId::ROOT, &["f"]), (directory, "f"));
+    meet(&[&ada, &bob]);
+    rename(&bob, (FileId::ROOT, &["g"]), (directory, "g"));
+    let (open, moved) = (seen(&bob, &["d", "f"]).unwrap(), seen(&bob, &["d", "g"]).unwrap());
+    bob.ask(|v| v.open(open.id));
+    bob.throw_away("d");
+    meet(&[&bob, &ada]);
+    assert!(seen(&ada, &["d", "f"]).is_some() && seen(&ada, &["d", "g"]).is_some());
+    rename(&ada, (FileId::ROOT, &["h"]), (directory, "h"));
+    ada.push();
+    bob.pull();
+    bob.ask(|v| v.close(open.id));
+    meet(&[&bob, &ada]);
+    for device in [&ada, &bob, &world.join()] {
+        device.pull();
+        assert_eq!(seen(device, &["d", "g"]).map(|seen| seen.id), Some(moved.id));
+        assert!(["f", "h"].iter().all(|name| seen(device, &["d", name]).is_some()));
+    }
+}
+
+/// As above: it was seen no more when all that was in it had gone, stayed where it lay, and others heard of that place: the trash was theirs, too.
+#[test]
+fn a_directory_that_others_remove_while_it_waits_in_the_trash_ends_there() {
+    for is_union in [false, true] {
+        let mut world = World::new();
+        let (ada, bob, carol) = (world.join(), world.join(), world.join());
+        let directory = make_directory(&ada, "d");
+        meet(&[&ada, &bob]);
+        if is_union {
+            make_directory(&carol, "d");
+            carol.push();
+        }
+        bob.write("f", &noise(1, 3_000));
+        link(&bob, "f", directory, "f");
+        meet(&[&bob]);
+        let open = seen(&bob, &["d", "f"]).unwrap();
+        bob.ask(|v| v.open(open.id));
+        bob.throw_away("d");
+        ada.remove("d");
+        ada.push();
+        bob.pull();
+        bob.push();
+        bob.ask(|v| v.close(open.id));
+        meet(&[&bob, &ada, &carol]);
+        for device in [&ada, &carol, &world.join()] {
+            device.pull();
+            assert!(seen(device, &[TRASH]).is_none() && seen(device, &["d"]).is_none());
+        }
+        assert!(seen(&bob, &[TRASH, "d", "f"]).is_some());
+    }
+}
+
+/// As above, with nothing left in it.
+#[test]
+fn a_name_in_the_trash_of_a_directory_that_others_removed_ends() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 3_000));
+    let directory = make_directory(&ada, "d");
+    rename(&ada, (FileId::ROOT, &["f"]), (directory, "f"));
+    meet(&[&ada, &bob]);
+    let open = seen(&bob, &["d", "f"]).unwrap();
+    bob.ask(|v| v.open(open.id));
+    bob.throw_away("d");
+    rename(&ada, (directory, &["d", "f"]), (FileId::ROOT, "f"));
+    ada.remove("d");
+    ada.push();
+    bob.pull();
+    bob.ask(|v| v.close(open.id));
+    bob.push();
+    assert_eq!(bob.volume().pending_files().files.len(), 1, "the trash");
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob, &world.join()], &[("f", &noise(1, 3_000))]);
 }
 
 /// Simulator seed 1675566: such a name shows nothing. It stayed in the overlay for ever, and had the file not been removed after all, the file
