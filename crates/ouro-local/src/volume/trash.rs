@@ -39,8 +39,8 @@ impl Volume {
         self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id) && !is_written(state, seen))
     }
 
-    /// Puts back to where others see it what waits in the trash, if they went on with it. Also if they removed it: then it goes from there, and who
-    /// has it open reads on.
+    /// Puts back to where others see it what waits in the trash, if they went on with it. Also if they removed it: then it goes from there,
+    /// and who has it open reads on; what was written to it under another name stays there, as an edit does.
     pub(super) fn recall_what_goes_on(
         &self,
         state: &mut State,
@@ -49,9 +49,11 @@ impl Volume {
         change: &mut Change,
     ) -> Result<(), VolumeError> {
         for (file, place) in waiting {
-            if goes_on_with(&state.live_rows(&self.nodes), *file, commit)?
-                || (removes(*file, &commit.delta) && !has_layer(state, *file))
-            {
+            let comes_back = goes_on_with(&state.live_rows(&self.nodes), *file, commit)?
+                || removes(*file, &commit.delta)
+                    && (!has_layer(state, *file)
+                        || self.seen_at(state, *file, place)?.is_some_and(|(seen, _)| seen.links() > 1));
+            if comes_back {
                 self.recall(state, *file, place, change)?;
             }
         }

@@ -368,6 +368,24 @@ fn an_edit_of_what_waits_in_the_trash_brings_it_back_also_if_it_was_removed_in_b
     all_see(&[&ada, &bob, &carol, &world.join()], &[("f", &noise(2, 3_000))]);
 }
 
+/// It was in the trash only, where the other name was (Whole seed 1866793).
+#[test]
+fn what_was_written_under_one_name_stays_though_another_is_in_the_trash_and_others_removed_both() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    bob.write("f", &noise(1, 3_000));
+    link(&bob, "f", FileId::ROOT, "g");
+    meet(&[&bob, &ada]);
+    bob.patch("f", 0, b"by bob");
+    bob.throw_away("g");
+    ada.remove("f");
+    ada.remove("g");
+    ada.push();
+    bob.pull();
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob, &world.join()], &[("f", &[b"by bob", &noise(1, 3_000)[6..]].concat())]);
+}
+
 /// Simulator seed 1865372: a file with several names stands at none of them, so its change did not say where it had been, and what others had
 /// written meanwhile went with it.
 #[test]
