@@ -97,6 +97,13 @@ impl Volume {
             let mut waits = waiting.iter().map(|(file, _)| (*file, true)).collect();
             for (file, place) in part {
                 if is_below(&state.live_rows(&self.nodes), &mut waits, place.parent)? {
+                    // Of a new file others hear under its other names.
+                    if let Some(delta) = state.pending.files.get(&file)
+                        && self.is_unheard_of(state, delta, &place)?
+                        && delta.replaced.is_empty()
+                    {
+                        waiting.insert((file, place));
+                    }
                     continue;
                 }
                 let Some((seen, union)) = self.seen_at(state, file, &place)? else {

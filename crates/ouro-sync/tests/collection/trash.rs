@@ -386,6 +386,22 @@ fn what_was_written_under_one_name_stays_though_another_is_in_the_trash_and_othe
     all_see(&[&ada, &bob, &world.join()], &[("f", &[b"by bob", &noise(1, 3_000)[6..]].concat())]);
 }
 
+/// Its first name was in an ignored place, so it stayed, and the directory waited for it (Whole seed 1872263).
+#[test]
+fn a_new_file_is_published_though_one_of_its_names_is_in_a_directory_in_the_trash() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let directory = make_directory(&ada, "d");
+    meet(&[&ada, &bob]);
+    bob.write("f", &noise(1, 3_000));
+    link(&bob, "f", FileId::ROOT, "g");
+    rename(&bob, (FileId::ROOT, &["f"]), (directory, "f"));
+    bob.throw_away("d");
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob, &world.join()], &[("g", &noise(1, 3_000))]);
+    assert!(seen(&bob, &[TRASH, "d", "f"]).is_some_and(|seen| seen.links() == 1));
+}
+
 /// Simulator seed 1865372: a file with several names stands at none of them, so its change did not say where it had been, and what others had
 /// written meanwhile went with it.
 #[test]
