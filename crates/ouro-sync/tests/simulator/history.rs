@@ -351,6 +351,7 @@ impl History {
                     repeats: self.manner.repeats(),
                     ignores: self.manner.ignores,
                     throws: self.manner.throws,
+                    may_wait: !self.manner.relay,
                     ignored,
                 }
                 .any(),

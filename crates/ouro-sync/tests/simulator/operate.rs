@@ -38,6 +38,8 @@ pub(crate) struct Operation<'a> {
     pub(crate) ignores: bool,
     /// Things are thrown away.
     pub(crate) throws: bool,
+    /// What waits in the trash would be seen by others beside what was made in its place.
+    pub(crate) may_wait: bool,
     /// Those of this device.
     pub(crate) ignored: &'a mut Ignored,
 }

@@ -77,6 +77,9 @@ impl Operation<'_> {
             is_written || self.open.iter().any(|(open, _)| *open == file.seen.id)
         };
         let may_come_back = files.iter().any(waits);
+        if may_come_back && !self.may_wait {
+            return Ok(String::new());
+        }
         for file in files {
             self.leaves_unless(&file, may_come_back);
         }
