@@ -113,7 +113,10 @@ impl Operation<'_> {
     /// For good.
     fn throw_out(&mut self) -> Done {
         let Some((thrown, _)) = self.one_thrown() else { return Ok(String::new()) };
+        let before = self.touched.len();
         self.remove_below(&thrown)?;
+        // It was gone when it was thrown away, unless it had another name: then that shows it still.
+        self.touched[before..].iter_mut().for_each(|(_, is_last)| *is_last = false);
         Ok(format!("throws out {thrown}"))
     }
 }
