@@ -348,10 +348,7 @@ impl History {
                     open,
                     trash: take_out(&mut spots),
                     spots,
-                    repeats: self.manner.repeats(),
-                    ignores: self.manner.ignores,
-                    throws: self.manner.throws,
-                    may_wait: !self.manner.relay,
+                    manner: &self.manner,
                     ignored,
                 }
                 .any(),

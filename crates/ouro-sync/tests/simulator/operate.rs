@@ -2,6 +2,7 @@
 
 use crate::contents::{Contents, Truth, name as shown};
 use crate::ignored::{Ignored, is_ignored};
+use crate::manner::Manner;
 use crate::tree::{self, Spot, Spots};
 use ouro_core::edit::EditError;
 use ouro_core::id::FileId;
@@ -32,14 +33,7 @@ pub(crate) struct Operation<'a> {
     /// What is seen, without the trash.
     pub(crate) spots: Spots,
     pub(crate) trash: Spots,
-    /// Of a hundred contents that are written, those that were written before, and perhaps deleted.
-    pub(crate) repeats: u32,
-    /// Some files have ignored names.
-    pub(crate) ignores: bool,
-    /// Things are thrown away.
-    pub(crate) throws: bool,
-    /// What waits in the trash would be seen by others beside what was made in its place.
-    pub(crate) may_wait: bool,
+    pub(crate) manner: &'a Manner,
     /// Those of this device.
     pub(crate) ignored: &'a mut Ignored,
 }
@@ -59,10 +53,10 @@ pub(crate) fn leaf(name: &str) -> Name {
 impl Operation<'_> {
     /// Does something at random.
     pub(crate) fn any(&mut self) -> Done {
-        if self.ignores && self.chance.percent(20) {
+        if self.manner.ignores && self.chance.percent(20) {
             return self.any_ignored();
         }
-        if self.throws && self.chance.percent(12) {
+        if self.manner.throws && self.chance.percent(12) {
             return self.any_thrown();
         }
         match self.chance.below(100) {
@@ -111,8 +105,8 @@ impl Operation<'_> {
 
     /// Bytes that nobody wrote before, or now and then somebody did: seldom more than fit into a record.
     pub(crate) fn bytes(&mut self) -> Vec<u8> {
-        if self.repeats > 0
-            && self.chance.percent(self.repeats)
+        if self.manner.repeats() > 0
+            && self.chance.percent(self.manner.repeats())
             && let Some(again) = self.contents.large(self.chance)
         {
             return again;

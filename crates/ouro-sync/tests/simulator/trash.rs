@@ -77,7 +77,8 @@ impl Operation<'_> {
             is_written || self.open.iter().any(|(open, _)| *open == file.seen.id)
         };
         let may_come_back = files.iter().any(waits);
-        if may_come_back && !self.may_wait {
+        // Others see it beside what was made in its place until it is buried: a conflict of which no other device is the cause.
+        if may_come_back && self.manner.relay {
             return Ok(String::new());
         }
         for file in files {
