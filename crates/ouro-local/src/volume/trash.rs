@@ -16,9 +16,10 @@ use ouro_core::content::{BlobRef, Content};
 use ouro_core::delta::{Delta, FileDelta, Register};
 use ouro_core::id::{FileId, Version};
 use ouro_core::render::Seen;
-use ouro_core::row::{Row, Rows};
-use ouro_core::state::{Kind, Place};
+use ouro_core::row::{Key, Row, Rows};
+use ouro_core::state::{File, Kind, Place};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Files that wait for their burial, and where they lie.
 pub(super) type Waiting = BTreeSet<(FileId, Place)>;
@@ -49,10 +50,8 @@ impl Volume {
         change: &mut Change,
     ) -> Result<(), VolumeError> {
         for (file, place) in waiting {
-            let comes_back = goes_on_with(&state.live_rows(&self.nodes), *file, commit)?
-                || removes(*file, &commit.delta)
-                    && (!has_layer(state, *file)
-                        || self.seen_at(state, *file, place)?.is_some_and(|(seen, _)| seen.links() > 1));
+            let comes_back = goes_on_with(&state.live_rows(&self.nodes), (*file, place), commit)?
+                || removes(*file, &commit.delta) && !has_layer(state, *file);
             if comes_back {
                 self.recall(state, *file, place, change)?;
             }
@@ -257,36 +256,57 @@ fn removes(file: FileId, delta: &Delta) -> bool {
 }
 
 /// Whether a commit writes a file that was thrown away, or puts or writes something below a directory that was, where it stands for whoever did
-/// or where it stands here.
-fn goes_on_with(rows: &dyn Rows, file: FileId, commit: &Commit) -> Result<bool, VolumeError> {
-    let writes = |theirs: &FileDelta| theirs.content.as_ref().is_some_and(|content| content.value.is_some());
-    let puts = |theirs: &FileDelta| theirs.placements.iter().any(|added| !added.removed);
-    let files = &commit.delta.files;
-    let written: BTreeSet<FileId> = files.iter().filter(|f| writes(f)).map(|f| f.id).collect();
-    if written.contains(&file) {
-        return Ok(true);
-    }
-    let put: BTreeSet<FileId> = files.iter().filter(|f| f.id != file && (puts(f) || writes(f))).map(|f| f.id).collect();
-    let mut known = BTreeMap::from([(file, true)]);
-    let theirs = files.iter().filter(|f| put.contains(&f.id)).flat_map(|f| {
-        f.placements.iter().filter(|p| !p.removed).map(|p| &p.place).chain(f.content.iter().map(|c| &c.at))
-    });
-    for place in theirs {
-        if is_below(rows, &mut known, place.parent)? {
-            return Ok(true);
-        }
-    }
+/// or where it stands here. Also if it removes the last other name of something that was written here.
+fn goes_on_with(rows: &dyn Rows, (file, place): (FileId, &Place), commit: &Commit) -> Result<bool, VolumeError> {
     let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
     let after = apply::apply(rows, &commit.delta, version)?.changes;
-    for row in after.values().flatten() {
-        let Row::Record(record) = row else { continue };
-        for placement in record.placements.iter().filter(|p| put.contains(&record.id) && !p.removed) {
-            if is_below(rows, &mut known, placement.place.parent)? {
+    let mut changed: BTreeMap<FileId, Vec<&Key>> = BTreeMap::new();
+    after.keys().for_each(|key| changed.entry(key.file).or_default().push(key));
+    let mut known = BTreeMap::from([(file, true)]);
+    for theirs in &commit.delta.files {
+        let is_written = theirs.content.as_ref().is_some_and(|content| content.value.is_some());
+        let put = theirs.placements.iter().filter(|added| !added.removed).map(|added| &added.place);
+        let places = theirs.content.iter().map(|content| &content.at).filter(|_| is_written).chain(put);
+        if theirs.id == file {
+            if is_written {
                 return Ok(true);
+            }
+        } else {
+            for place in places {
+                if is_below(rows, &mut known, place.parent)? {
+                    return Ok(true);
+                }
+            }
+        }
+        let is_put = theirs.placements.iter().any(|added| !added.removed);
+        let Some(keys) = changed.get(&theirs.id) else { continue };
+        let Some(record) = keys.iter().find_map(|key| record_of(after[*key].as_ref()?)) else { continue };
+        let mut inside = 0;
+        for placement in record.placements.iter().filter(|placement| !placement.removed) {
+            let is_thrown = record.id == file && placement.place == *place;
+            inside += usize::from(is_thrown || is_below(rows, &mut known, placement.place.parent)?);
+        }
+        if inside > 0 && theirs.id != file && (is_written || is_put) {
+            return Ok(true);
+        }
+        if inside > 0 && inside == record.placements.len() && has_pending_content(&record) {
+            for key in keys {
+                let before = rows.get(key)?.and_then(|row| record_of(&row));
+                if before.is_some_and(|before| before.placements.len() > inside) {
+                    return Ok(true);
+                }
             }
         }
     }
     Ok(false)
+}
+
+fn record_of(row: &Row) -> Option<Arc<File>> {
+    if let Row::Record(record) = row { Some(Arc::clone(record)) } else { None }
+}
+
+fn has_pending_content(record: &File) -> bool {
+    record.contents.iter().any(|content| matches!(content.value, Some(Content::Pending { .. })))
 }
 
 /// Parts what was thrown away: a directory goes before what was moved into it.

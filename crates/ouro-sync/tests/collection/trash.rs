@@ -402,6 +402,29 @@ fn a_new_file_is_published_though_one_of_its_names_is_in_a_directory_in_the_tras
     assert!(seen(&bob, &[TRASH, "d", "f"]).is_some_and(|seen| seen.links() == 1));
 }
 
+/// As above, in a directory, and the others removed one name only (Collecting seed 1762127).
+#[test]
+fn what_was_written_under_a_name_that_others_removed_stays_though_another_is_in_a_directory_in_the_trash() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let directory = make_directory(&ada, "d");
+    ada.write("f", &noise(1, 3_000));
+    link(&ada, "f", directory, "g");
+    meet(&[&ada, &bob]);
+    bob.patch("f", 0, b"by bob");
+    bob.throw_away("d");
+    ada.remove("f");
+    ada.push();
+    bob.pull();
+    assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+    meet(&[&bob, &ada]);
+    let written = [b"by bob", &noise(1, 3_000)[6..]].concat();
+    for device in [&ada, &bob, &world.join()] {
+        device.pull();
+        assert!(seen(device, &["d", "g"]).is_some() || files(device).values().any(|content| *content == written));
+    }
+}
+
 /// Simulator seed 1865372: a file with several names stands at none of them, so its change did not say where it had been, and what others had
 /// written meanwhile went with it.
 #[test]
