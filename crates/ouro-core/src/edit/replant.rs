@@ -36,7 +36,8 @@ impl Edit<'_> {
     /// by reference, names of one file stay names of one file. So others see a removal, and what stands here is this device's own.
     ///
     /// `may` says of each file, as it is seen, whether it may be made anew now; a file with names elsewhere and a content that is not
-    /// sealed yet may never be. Returns `None` if anything may not: then nothing changes.
+    /// sealed yet may never be. Returns `None` if anything may not: then nothing changes. `own` says which files are this device's own already, under all
+    /// their names: one with names elsewhere stays the file that it is.
     ///
     /// # Errors
     /// [`EditError::NotFound`] if it is gone; [`EditError::Invalid`] for the root and `Recovered/`.
@@ -45,6 +46,7 @@ impl Edit<'_> {
         seen: &Seen,
         parent: &[FileId],
         may: &dyn Fn(&Seen) -> bool,
+        own: &dyn Fn(&Seen) -> bool,
     ) -> Result<(Option<Vec<Replanted>>, Edited), EditError> {
         let mut draft = self.draft();
         draft.expect_movable(seen, &[])?;
@@ -54,16 +56,19 @@ impl Edit<'_> {
             *names.entry(sprig.seen.id).or_default() += 1;
         }
         let shared = |seen: &Seen| names.get(&seen.id).is_some_and(|count| seen.links() > *count);
+        let stays = |seen: &Seen| shared(seen) && own(seen);
         for Sprig { seen, .. } in &sprigs {
             let unsealed = matches!(seen.content(), Some(Content::Pending { .. }));
-            if !may(seen) || (unsealed && shared(seen)) {
+            if !may(seen) || (unsealed && shared(seen) && !stays(seen)) {
                 return Ok((None, Edited::default()));
             }
         }
         pull_up(&mut draft, &sprigs, parent)?;
         let mut replanted = Vec::new();
         let mut made: Vec<FileId> = Vec::with_capacity(sprigs.len());
-        let mut first_of: BTreeMap<FileId, (FileId, Place)> = BTreeMap::new();
+        let staying = sprigs.iter().map(|sprig| &sprig.seen).filter(|seen| stays(seen));
+        let mut first_of: BTreeMap<FileId, (FileId, Place)> =
+            staying.filter_map(|seen| Some((seen.id, (seen.id, name_elsewhere(seen, &sprigs)?)))).collect();
         let mut cradle = None;
         for Sprig { seen, above } in &sprigs {
             if cradle != Some(*above) {
@@ -124,6 +129,12 @@ fn pull_up(draft: &mut Draft<'_>, sprigs: &[Sprig], parent: &[FileId]) -> Result
     }
     draft.commit()?;
     Ok(())
+}
+
+/// A name of a file that is not among what is made anew.
+fn name_elsewhere(seen: &Seen, sprigs: &[Sprig]) -> Option<Place> {
+    let is_here = |slot: u64| sprigs.iter().any(|sprig| sprig.seen.id == seen.id && sprig.seen.slot == slot);
+    seen.file().placements.iter().find(|p| !p.removed && !is_here(p.slot)).map(|p| p.place.clone())
 }
 
 /// Gives a file that was made here a further name.

@@ -256,7 +256,7 @@ impl World {
             // Made anew where it stands: names and contents stay.
             (51..52, Some(path), _) | (85..86, _, Some(path)) => {
                 let spot = spots[&path].clone();
-                let replanted = device.edit(|e| e.replant(&spot.seen, &spot.parent, &|_| true));
+                let replanted = device.edit(|e| e.replant(&spot.seen, &spot.parent, &|_| true, &|_| false));
                 replanted.expect("it stands there").expect("nothing is unsealed beside contents that are known");
             }
             (52..64, Some(path), _) if free => {

@@ -8,7 +8,7 @@ use ouro_core::state::{Kind, Place};
 
 fn replant(device: &mut Device, path: &str) -> Option<Vec<Replanted>> {
     let spot = device.spot(path);
-    device.edit(|e| e.replant(&spot.seen, &spot.parent, &|_| true)).expect("it stands there")
+    device.edit(|e| e.replant(&spot.seen, &spot.parent, &|_| true, &|_| false)).expect("it stands there")
 }
 
 #[test]
@@ -62,8 +62,10 @@ fn a_file_with_a_name_elsewhere_keeps_its_id_there() {
 fn nothing_is_made_anew_if_one_file_may_not() {
     let mut two = Two::with(&[("/d", None), ("/d/f", Some("f"))]);
     let (spot, held) = (two.a.spot("/d"), two.a.spot("/d/f").seen.id);
-    let outcome =
-        two.a.edit(|e| e.replant(&spot.seen, &spot.parent, &|seen| seen.id != held)).expect("it stands there");
+    let outcome = two
+        .a
+        .edit(|e| e.replant(&spot.seen, &spot.parent, &|seen| seen.id != held, &|_| false))
+        .expect("it stands there");
     assert_eq!(outcome, None);
     assert!(two.a.pending.files.is_empty());
 }

@@ -91,7 +91,11 @@ impl Volume {
         may: &dyn Fn(&State, &Seen) -> bool,
     ) -> Result<Waiting, VolumeError> {
         let mut waiting = Waiting::new();
-        let parts = part_inner(&state.live_rows(&self.nodes), self.thrown_away(state)?)?;
+        let thrown = self.thrown_away(state)?;
+        let heard_of: BTreeSet<FileId> = thrown.iter().map(|(file, _)| *file).collect();
+        // Not published before it is taken out, and so never if its directory waited for that.
+        let is_own = |seen: &Seen| seen.file().is_unheard_of() && !heard_of.contains(&seen.id);
+        let parts = part_inner(&state.live_rows(&self.nodes), thrown)?;
         for part in parts {
             let mut waits = waiting.iter().map(|(file, _)| (*file, true)).collect();
             for (file, place) in part {
@@ -113,8 +117,8 @@ impl Volume {
                     }
                     continue;
                 };
-                let asked =
-                    self.operate(state, &mut |state, edit| edit.replant(&seen, &union, &|seen| may(state, seen)));
+                let asked = self
+                    .operate(state, &mut |state, edit| edit.replant(&seen, &union, &|seen| may(state, seen), &is_own));
                 let (replanted, edited, mut unit) = match asked {
                     // Better seen by others for longer than a box that commits nothing any more.
                     Err(VolumeError::Edit(error)) => {

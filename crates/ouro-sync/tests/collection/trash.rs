@@ -731,6 +731,37 @@ fn an_ignored_name_of_a_file_that_others_removed_ends() {
     all_see(&[&ada, &bob, &carol, &world.join()], &[("g", &noise(2, 3_000))]);
 }
 
+/// Nobody else ever heard of the file, so its bytes are not published before its directory is buried, and that waited for them for ever.
+#[test]
+fn a_directory_goes_though_a_new_file_in_it_has_another_name_in_the_trash() {
+    for is_thrown_first in [true, false] {
+        let mut world = World::new();
+        let (ada, mut bob) = (world.join(), world.join());
+        let directory = make_directory(&bob, "d");
+        meet(&[&bob, &ada]);
+        bob.write("f", &noise(1, 3_000));
+        link(&bob, "f", directory, "g");
+        link(&bob, "f", directory, "h");
+        let thrown = if is_thrown_first { ["f", "d"] } else { ["d", "f"] };
+        for name in thrown {
+            bob.throw_away(name);
+        }
+        meet(&[&bob, &ada]);
+        for device in [&ada, &bob, &world.join()] {
+            device.pull();
+            assert!(seen(device, &["d"]).is_none());
+        }
+        for _ in 0..2 {
+            let names = [seen(&bob, &[TRASH, "f"]), seen(&bob, &[TRASH, "d", "g"]), seen(&bob, &[TRASH, "d", "h"])];
+            let names = names.map(Option::unwrap);
+            assert!(names.iter().all(|name| name.id == names[0].id && name.links() == 3), "names of one file");
+            let (id, content) = (names[1].id, names[1].content().unwrap().clone());
+            assert!(bob.ask(|volume| volume.read(id, &content, 0, 3_000)) == noise(1, 3_000));
+            bob.restart();
+        }
+    }
+}
+
 /// Gives a file in the root a further name.
 fn link(device: &Device, name: &str, directory: FileId, as_name: &str) {
     let file = seen(device, &[name]).unwrap();
