@@ -53,6 +53,12 @@ impl Change {
         self.timeless |= other.timeless;
     }
 
+    /// Tells it by the ids that files have now.
+    pub(crate) fn renumber(&mut self, now: impl Fn(FileId) -> FileId) {
+        let names = self.bindings.iter_mut().chain(&mut self.renumbered).map(|(directory, _)| directory);
+        names.chain(&mut self.files).chain(&mut self.directories).for_each(|file| *file = now(*file));
+    }
+
     pub(crate) fn tidy(&mut self) {
         self.bindings.sort();
         self.bindings.dedup();

@@ -8,7 +8,7 @@ use super::renumber::{self, Claim, Overlay, Published, Renumbering};
 use super::seal::{Sealed, SealedFile};
 use super::state::{STAYING_GENERATION, State};
 use super::{Volume, VolumeError};
-use crate::ledger::Write;
+use crate::ledger::{Ticket, Write};
 use crate::pins::Pin;
 use ouro_core::codec::encode_file_delta;
 use ouro_core::content::Content;
@@ -89,76 +89,106 @@ impl Volume {
         log: &[Commit],
         proven: &BTreeSet<FileId>,
     ) -> Result<(), VolumeError> {
-        let (ticket, mut change) = {
-            let mut state = self.state.write();
-            let state = &mut *state;
-            self.settle_hot(state)?;
-            let before = unpublished(state);
-            let published = Published::find(&before, log, proven);
-            let numbers = (state.device, identity.number);
-            let known = state.heads.values().map(|head| head.hlc).chain(log.iter().map(|commit| commit.hlc));
-            let known = known.max().unwrap_or_default();
-            let renumbering = Renumbering::new(numbers, &before, &published, known, unpublished_orphans(state));
-            let mut after = renumbering.apply(&before, &published);
-            let head = state.heads.get(&state.device).map_or(Seq(0), |head| head.seq);
-            let log = &log[log.partition_point(|commit| commit.seq <= head)..];
-            let built = self.build_with(state, log, &after)?;
-            // Nothing was changed until here, and nothing fails from here on but the disk.
-            if let Some(sealed) = after.sealed.as_mut().filter(|_| !published.sealed.is_empty()) {
-                // What went is below the rest now.
-                sealed.parents = built.heads.clone();
-                sealed.digest = built.digest;
-                state.clock = state.clock.max(sealed.version.hlc);
-            }
-            let mut unit: Vec<Write> = log.iter().map(encode::commit).collect();
-            let ended = self.end_published(state, &before, &published, &mut unit)?;
-            unit.extend(overlay_rows(state, &before, &after, &renumbering));
-            for (was, is) in &renumbering.files {
-                self.move_file(state, *was, *is, &mut unit);
-            }
-            // The log may hold what brings files back, or takes them away, that are open here.
-            self.end_revived_orphans(state, &built.live)?;
-            self.adopt_orphans(state, &built.live, true);
-            let mut change = Change::default();
-            for delta in log.iter().flat_map(|commit| &commit.delta.files) {
-                let places = delta.placements.iter().map(|p| &p.place).chain(&delta.hint);
-                change.bindings.extend(places.map(|place| (place.parent, place.name.clone())));
-                change.files.push(delta.id);
-            }
-            change.directories.extend(change.bindings.iter().map(|(directory, _)| *directory));
-            log.iter().for_each(|commit| state.count(commit));
-            let line = state.lines.line(state.device);
-            if line != Line::MAIN {
-                state.lines.of.insert(identity.number, line);
-            }
-            state.announced.extend(log.iter().filter_map(|commit| commit.checkpoint.clone()));
-            state.generation += 1;
-            state.staying = state.staying.iter().map(|file| renumbering.file(*file)).collect();
-            state.pending.files = after.pending;
-            state.sealed = after.sealed;
-            state.base = std::sync::Arc::new(built.base);
-            state.put_live(built.live);
-            state.digest = built.digest;
-            state.heads = built.heads;
-            state.outright = None;
-            state.device = identity.number;
-            state.identity = Some(identity.clone());
-            state.intended = None;
-            state.counter = renumbering.counter;
-            state.counter_reserved = state.counter.saturating_add(COUNTERS_RESERVED);
-            state.devices.insert(identity.number, identity.name.clone());
-            unit.extend(identity_rows(state, identity));
-            self.renumber_hooks.read().iter().for_each(|hook| hook(&renumbering.files));
-            let ticket = self.ledger.submit(unit);
-            for file in ended {
-                self.layers.drop_file(file, ticket)?;
-            }
-            (ticket, change)
-        };
-        self.ledger.flush(ticket, true)?;
+        let mut change = Change::default();
+        let taken = self.take_identity_locked(&mut self.state.write(), identity, log, proven, &mut change);
         change.tidy();
         self.announce(&change);
+        self.ledger.flush(taken?, true)?;
         self.signal_pending();
+        Ok(())
+    }
+
+    fn take_identity_locked(
+        &self,
+        state: &mut State,
+        identity: &Identity,
+        log: &[Commit],
+        proven: &BTreeSet<FileId>,
+        change: &mut Change,
+    ) -> Result<Ticket, VolumeError> {
+        self.settle_hot(state)?;
+        self.bury_before_log(state, log, proven, change)?;
+        let before = unpublished(state);
+        let published = Published::find(&before, log, proven);
+        let numbers = (state.device, identity.number);
+        let known = state.heads.values().map(|head| head.hlc).chain(log.iter().map(|commit| commit.hlc));
+        let known = known.max().unwrap_or_default();
+        let renumbering = Renumbering::new(numbers, &before, &published, known, unpublished_orphans(state));
+        let mut after = renumbering.apply(&before, &published);
+        let head = state.heads.get(&state.device).map_or(Seq(0), |head| head.seq);
+        let log = &log[log.partition_point(|commit| commit.seq <= head)..];
+        let built = self.build_with(state, log, &after)?;
+        // Nothing was changed until here, and nothing fails from here on but the disk.
+        if let Some(sealed) = after.sealed.as_mut().filter(|_| !published.sealed.is_empty()) {
+            // What went is below the rest now.
+            sealed.parents = built.heads.clone();
+            sealed.digest = built.digest;
+            state.clock = state.clock.max(sealed.version.hlc);
+        }
+        let mut unit: Vec<Write> = log.iter().map(encode::commit).collect();
+        let ended = self.end_published(state, &before, &published, &mut unit)?;
+        unit.extend(overlay_rows(state, &before, &after, &renumbering));
+        for (was, is) in &renumbering.files {
+            self.move_file(state, *was, *is, &mut unit);
+        }
+        // The log may hold what brings files back, or takes them away, that are open here.
+        self.end_revived_orphans(state, &built.live)?;
+        self.adopt_orphans(state, &built.live, true);
+        change.renumber(|file| renumbering.file(file));
+        for delta in log.iter().flat_map(|commit| &commit.delta.files) {
+            let places = delta.placements.iter().map(|p| &p.place).chain(&delta.hint);
+            change.bindings.extend(places.map(|place| (place.parent, place.name.clone())));
+            change.files.push(delta.id);
+        }
+        change.directories.extend(change.bindings.iter().map(|(directory, _)| *directory));
+        log.iter().for_each(|commit| state.count(commit));
+        let line = state.lines.line(state.device);
+        if line != Line::MAIN {
+            state.lines.of.insert(identity.number, line);
+        }
+        state.announced.extend(log.iter().filter_map(|commit| commit.checkpoint.clone()));
+        state.generation += 1;
+        state.staying = state.staying.iter().map(|file| renumbering.file(*file)).collect();
+        state.pending.files = after.pending;
+        state.sealed = after.sealed;
+        state.base = std::sync::Arc::new(built.base);
+        state.put_live(built.live);
+        state.digest = built.digest;
+        state.heads = built.heads;
+        state.outright = None;
+        state.device = identity.number;
+        state.identity = Some(identity.clone());
+        state.intended = None;
+        state.counter = renumbering.counter;
+        state.counter_reserved = state.counter.saturating_add(COUNTERS_RESERVED);
+        state.devices.insert(identity.number, identity.name.clone());
+        unit.extend(identity_rows(state, identity));
+        self.renumber_hooks.read().iter().for_each(|hook| hook(&renumbering.files));
+        let ticket = self.ledger.submit(unit);
+        for file in ended {
+            self.layers.drop_file(file, ticket)?;
+        }
+        Ok(ticket)
+    }
+
+    /// What stands in the log and is not known here is learnt, too, where another self said it.
+    fn bury_before_log(
+        &self,
+        state: &mut State,
+        log: &[Commit],
+        proven: &BTreeSet<FileId>,
+        change: &mut Change,
+    ) -> Result<(), VolumeError> {
+        let waiting = self.bury_before_learning(state, change)?;
+        let head = state.heads.get(&state.device).map_or(Seq(0), |head| head.seq);
+        let before = unpublished(state);
+        let published = Published::find(&before, log, proven);
+        let is_own = |file: FileId| published.sealed.contains_key(&file) || published.pending.contains(&file);
+        for commit in log.iter().filter(|commit| commit.seq > head && !waiting.is_empty()) {
+            let mut theirs = commit.clone();
+            theirs.delta.files.retain(|delta| !is_own(delta.id));
+            self.recall_what_goes_on(state, &waiting, &theirs, change)?;
+        }
         Ok(())
     }
 

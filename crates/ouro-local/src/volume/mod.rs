@@ -27,6 +27,7 @@ mod lost;
 mod node_cache;
 mod open;
 mod outside;
+mod recall;
 mod renumber;
 mod seal;
 mod state;

@@ -6,20 +6,18 @@
 
 use super::change::Change;
 use super::ignored::is_name_only;
-use super::learn::{Commit, is_below};
+use super::learn::is_below;
 use super::state::State;
 use super::{Volume, VolumeError};
 use crate::ignore::is_trash;
 use crate::pins::Pin;
-use ouro_core::apply;
 use ouro_core::content::{BlobRef, Content};
-use ouro_core::delta::{Delta, FileDelta, Register};
-use ouro_core::id::{FileId, Version};
+use ouro_core::delta::{FileDelta, Register};
+use ouro_core::id::FileId;
 use ouro_core::render::Seen;
-use ouro_core::row::{Key, Row, Rows};
-use ouro_core::state::{File, Kind, Place};
+use ouro_core::row::Rows;
+use ouro_core::state::{Kind, Place};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Files that wait for their burial, and where they lie.
 pub(super) type Waiting = BTreeSet<(FileId, Place)>;
@@ -38,46 +36,6 @@ impl Volume {
             has_layer(state, seen.id) || matches!(seen.content(), Some(Content::Pending { .. }))
         };
         self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id) && !is_written(state, seen))
-    }
-
-    /// Puts back to where others see it what waits in the trash, if they went on with it. Also if they removed it: then it goes from there,
-    /// and who has it open reads on; what was written to it under another name stays there, as an edit does.
-    pub(super) fn recall_what_goes_on(
-        &self,
-        state: &mut State,
-        waiting: &Waiting,
-        commit: &Commit,
-        change: &mut Change,
-    ) -> Result<(), VolumeError> {
-        for (file, place) in waiting {
-            let comes_back = goes_on_with(&state.live_rows(&self.nodes), (*file, place), commit)?
-                || removes(*file, &commit.delta) && !has_layer(state, *file);
-            if comes_back {
-                self.recall(state, *file, place, change)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts something back where it stood before it was thrown away.
-    pub(super) fn recall(
-        &self,
-        state: &mut State,
-        file: FileId,
-        place: &Place,
-        change: &mut Change,
-    ) -> Result<(), VolumeError> {
-        let ((), edited, unit) = self.operate(state, &mut |state, edit| {
-            let sealed = state.sealed.as_ref();
-            let sealed = sealed.and_then(|sealed| Some((sealed.version, sealed.file(file)?)));
-            edit.recall(&state.base_rows(&self.nodes), sealed, file, place)
-        })?;
-        for key in edited.changes.keys().filter(|key| !key.name.is_empty()) {
-            change.directories.push(key.directory);
-            change.bindings.push((key.directory, key.name.clone()));
-        }
-        change.files.extend(&edited.files);
-        self.take_effect(state, edited, unit)
     }
 
     /// Makes anew what everybody knows and lies in this device's trash. Called before sealing, and before anything is learnt. Adds to `change` what others hear of
@@ -250,69 +208,6 @@ pub(super) fn part_waiting(delta: &FileDelta, waiting: &Waiting) -> (FileDelta, 
     (goes, waits)
 }
 
-/// Whether a commit removes a file with all its names.
-fn removes(file: FileId, delta: &Delta) -> bool {
-    let is_content = |(register, _): &(Register, _)| *register == Register::Content;
-    let is_removed = |theirs: &FileDelta| {
-        theirs.placements.is_empty() && theirs.content.is_none() && theirs.replaced.iter().any(is_content)
-    };
-    delta.files.iter().any(|theirs| theirs.id == file && is_removed(theirs))
-}
-
-/// Whether a commit writes a file that was thrown away, or puts or writes something below a directory that was, where it stands for whoever did
-/// or where it stands here. Also if it removes the last other name of something that was written here.
-fn goes_on_with(rows: &dyn Rows, (file, place): (FileId, &Place), commit: &Commit) -> Result<bool, VolumeError> {
-    let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
-    let after = apply::apply(rows, &commit.delta, version)?.changes;
-    let mut changed: BTreeMap<FileId, Vec<&Key>> = BTreeMap::new();
-    after.keys().for_each(|key| changed.entry(key.file).or_default().push(key));
-    let mut known = BTreeMap::from([(file, true)]);
-    for theirs in &commit.delta.files {
-        let is_written = theirs.content.as_ref().is_some_and(|content| content.value.is_some());
-        let put = theirs.placements.iter().filter(|added| !added.removed).map(|added| &added.place);
-        let places = theirs.content.iter().map(|content| &content.at).filter(|_| is_written).chain(put);
-        if theirs.id == file {
-            if is_written {
-                return Ok(true);
-            }
-        } else {
-            for place in places {
-                if is_below(rows, &mut known, place.parent)? {
-                    return Ok(true);
-                }
-            }
-        }
-        let is_put = theirs.placements.iter().any(|added| !added.removed);
-        let Some(keys) = changed.get(&theirs.id) else { continue };
-        let Some(record) = keys.iter().find_map(|key| record_of(after[*key].as_ref()?)) else { continue };
-        let mut inside = 0;
-        for placement in record.placements.iter().filter(|placement| !placement.removed) {
-            let is_thrown = record.id == file && placement.place == *place;
-            inside += usize::from(is_thrown || is_below(rows, &mut known, placement.place.parent)?);
-        }
-        if inside > 0 && theirs.id != file && (is_written || is_put) {
-            return Ok(true);
-        }
-        if inside > 0 && inside == record.placements.len() && has_pending_content(&record) {
-            for key in keys {
-                let before = rows.get(key)?.and_then(|row| record_of(&row));
-                if before.is_some_and(|before| before.placements.len() > inside) {
-                    return Ok(true);
-                }
-            }
-        }
-    }
-    Ok(false)
-}
-
-fn record_of(row: &Row) -> Option<Arc<File>> {
-    if let Row::Record(record) = row { Some(Arc::clone(record)) } else { None }
-}
-
-fn has_pending_content(record: &File) -> bool {
-    record.contents.iter().any(|content| matches!(content.value, Some(Content::Pending { .. })))
-}
-
 /// Parts what was thrown away: a directory goes before what was moved into it.
 fn part_inner(rows: &dyn Rows, thrown: Vec<(FileId, Place)>) -> Result<[Vec<(FileId, Place)>; 2], VolumeError> {
     let mut known = thrown.iter().map(|(file, _)| (*file, true)).collect();
@@ -325,6 +220,6 @@ fn part_inner(rows: &dyn Rows, thrown: Vec<(FileId, Place)>) -> Result<[Vec<(Fil
 }
 
 /// Whether bytes that were written here for a file, or for a conflict copy of it, are not published.
-fn has_layer(state: &State, file: FileId) -> bool {
+pub(super) fn has_layer(state: &State, file: FileId) -> bool {
     state.bases.range((file, 0)..=(file, u64::MAX)).next().is_some()
 }

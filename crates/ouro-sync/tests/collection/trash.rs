@@ -344,6 +344,39 @@ fn an_edit_of_what_waits_in_the_trash_of_another_device_brings_it_back() {
     }
 }
 
+/// Where each of two deletes one of the names of a file, it stays. It was gone for all, with what was written to it since (Whole seed 1891064).
+#[test]
+fn who_takes_the_last_other_name_of_what_waits_in_the_trash_brings_it_back() {
+    for (in_directory, is_written) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = World::new();
+        let (ada, bob) = (world.join(), world.join());
+        ada.write("g", &noise(1, 3_000));
+        let directory = make_directory(&ada, "d");
+        link(&ada, "g", if in_directory { directory } else { FileId::ROOT }, "f");
+        meet(&[&ada, &bob]);
+        let file = seen(&bob, &["g"]).unwrap().id;
+        bob.ask(|volume| volume.open(file));
+        bob.throw_away(if in_directory { "d" } else { "f" });
+        bob.push();
+        if is_written {
+            bob.write("g", &noise(2, 3_000));
+        }
+        ada.remove("g");
+        ada.push();
+        bob.pull();
+        assert_eq!(bob.ask(|volume| volume.audit()).wrong, []);
+        bob.ask(|volume| volume.close(file));
+        meet(&[&bob, &ada]);
+        let content = if is_written { noise(2, 3_000) } else { noise(1, 3_000) };
+        for device in [&ada, &bob, &world.join()] {
+            device.pull();
+            let path: &[&str] = if in_directory { &["d", "f"] } else { &["f"] };
+            assert!(seen(device, path).is_some_and(|seen| seen.id == file));
+            assert!(in_directory || files(device)["f"] == content);
+        }
+    }
+}
+
 /// There was nothing to put back any more, so it stayed, and went along (Collecting seed 1748356).
 #[test]
 fn an_edit_of_what_waits_in_the_trash_brings_it_back_also_if_it_was_removed_in_between() {

@@ -415,6 +415,42 @@ fn what_was_removed_after_it_was_sealed_stays_away_although_a_copy_stamped_its_o
     history.audit();
 }
 
+/// Whole seed 1871377: when the one heard that it was a copy it took in what the other had written, into its trash, and that was gone for all.
+#[test]
+fn what_a_copy_of_a_device_wrote_stays_although_the_other_threw_the_file_away() {
+    for is_open in [false, true] {
+        let mut history = with_a_file(b"text");
+        history.manner.throws = true;
+        history.volume(ADA).flush(true).unwrap();
+        let twin = history.copy(ADA);
+        history.boot(twin);
+        write(&history.volume(twin), "/f", b"of two");
+        history.finish(twin, Work::Push);
+        let ada = history.volume(ADA);
+        let thrown = spot(&ada, "/f");
+        if is_open {
+            ada.open(thrown.seen.id).unwrap();
+        }
+        let attributes = Attributes { mode: 0o700, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: vec![] };
+        let root = spot(&ada, "").seen.members().to_vec();
+        let trash = leaf(".Trash-1000");
+        let made = ada.edit(|e| e.create(&root, &trash, Kind::Directory, attributes.clone(), None)).unwrap();
+        ada.edit(|e| e.rename(&thrown.seen, &thrown.parent, &[made], &leaf("f"), None)).unwrap();
+        history.finish(ADA, Work::Begin);
+        history.finish(ADA, Work::Push);
+        assert_ne!(history.volume(ADA).device(), history.volume(twin).device());
+        if is_open {
+            ada.close(thrown.seen.id).unwrap();
+        }
+        history.exchange();
+        for at in [ADA, BOB, twin] {
+            let volume = history.volume(at);
+            assert_eq!(tree::bytes_at(&volume, &spot(&volume, "/f")).unwrap(), b"of two");
+        }
+        assert_eq!(tree::spots(&ada).unwrap().contains_key("/.Trash-1000/f"), !is_open);
+    }
+}
+
 /// A box whose index has inner nodes below its root.
 #[test]
 fn who_misses_the_root_of_the_index_waits_for_it_alone_and_what_is_above_the_leaves_comes_beside() {
