@@ -9,3 +9,4 @@ mod references;
 mod several;
 mod single;
 mod trash;
+mod waiting;
