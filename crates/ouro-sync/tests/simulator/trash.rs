@@ -74,7 +74,8 @@ impl Operation<'_> {
             let is_sealed = |sealed: &FileDelta| sealed.id == file.seen.id && sealed.source().is_some();
             let is_written = matches!(file.seen.content(), Some(Content::Pending { .. }))
                 || on_its_way.as_ref().is_some_and(|sealed| sealed.files.iter().any(is_sealed));
-            is_written || self.open.iter().any(|(open, _)| *open == file.seen.id)
+            // Who writes it under its other name makes it wait afterwards.
+            is_written || file.seen.links() > 1 || self.open.iter().any(|(open, _)| *open == file.seen.id)
         };
         let may_come_back = files.iter().any(waits);
         // Others see it beside what was made in its place until it is buried: a conflict of which no other device is the cause.
