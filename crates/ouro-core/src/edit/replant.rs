@@ -6,7 +6,7 @@ use crate::content::Content;
 use crate::id::FileId;
 use crate::render::{self, Seen, What};
 use crate::state::{Kind, Place};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -66,9 +66,10 @@ impl Edit<'_> {
         pull_up(&mut draft, &sprigs, parent)?;
         let mut replanted = Vec::new();
         let mut made: Vec<FileId> = Vec::with_capacity(sprigs.len());
+        let here: BTreeSet<(FileId, u64)> = sprigs.iter().map(|sprig| (sprig.seen.id, sprig.seen.slot)).collect();
         let staying = sprigs.iter().map(|sprig| &sprig.seen).filter(|seen| stays(seen));
         let mut first_of: BTreeMap<FileId, (FileId, Place)> =
-            staying.filter_map(|seen| Some((seen.id, (seen.id, name_elsewhere(seen, &sprigs)?)))).collect();
+            staying.filter_map(|seen| Some((seen.id, (seen.id, name_elsewhere(seen, &here)?)))).collect();
         let mut cradle = None;
         for Sprig { seen, above } in &sprigs {
             if cradle != Some(*above) {
@@ -132,9 +133,9 @@ fn pull_up(draft: &mut Draft<'_>, sprigs: &[Sprig], parent: &[FileId]) -> Result
 }
 
 /// A name of a file that is not among what is made anew.
-fn name_elsewhere(seen: &Seen, sprigs: &[Sprig]) -> Option<Place> {
-    let is_here = |slot: u64| sprigs.iter().any(|sprig| sprig.seen.id == seen.id && sprig.seen.slot == slot);
-    seen.file().placements.iter().find(|p| !p.removed && !is_here(p.slot)).map(|p| p.place.clone())
+fn name_elsewhere(seen: &Seen, here: &BTreeSet<(FileId, u64)>) -> Option<Place> {
+    let mut names = seen.file().placements.iter();
+    names.find(|p| !p.removed && !here.contains(&(seen.id, p.slot))).map(|p| p.place.clone())
 }
 
 /// Gives a file that was made here a further name.

@@ -309,8 +309,7 @@ fn overlay_rows(state: &State, before: &Overlay, after: &Overlay, renumbering: &
         unit.extend(sealed.files.iter().map(|delta| gone(sealed.generation, delta.id)));
     }
     for file in before.pending.keys() {
-        let stays = state.staying.contains(file);
-        unit.push(gone(if stays { STAYING_GENERATION } else { state.generation }, *file));
+        unit.push(gone(state.row_generation(*file), *file));
     }
     if let Some(sealed) = &after.sealed {
         unit.extend(sealed.files.iter().map(|delta| row(sealed.generation, delta)));

@@ -5,7 +5,7 @@ use super::trash::{Waiting, part_waiting};
 use super::{Volume, VolumeError};
 use crate::ignore::{Ignore, RULES_BYTES_MAX, RULES_NAME};
 use ouro_core::content::Content;
-use ouro_core::delta::{AddedPlacement, Delta, FileDelta, Register};
+use ouro_core::delta::{Delta, FileDelta, Register};
 use ouro_core::edit::is_shown_though_removed;
 use ouro_core::id::FileId;
 use ouro_core::name::Name;
@@ -36,9 +36,11 @@ impl Volume {
     ) -> Result<(Vec<FileDelta>, Vec<FileDelta>), VolumeError> {
         let mut judge = Judge { volume: self, state, rules: Ignore::new(), paths: BTreeMap::new() };
         let mut staying: BTreeSet<FileId> = BTreeSet::new();
-        let all = state.pending.files.values();
-        let (all, waits): (Vec<FileDelta>, Vec<FileDelta>) = all.map(|delta| part_waiting(delta, waiting)).unzip();
-        for delta in all.iter().filter(|delta| delta.replaced.is_empty()) {
+        let part = |file: &FileId| Some((*file, part_waiting(state.pending.files.get(file)?, waiting)));
+        let parted: BTreeMap<FileId, (FileDelta, FileDelta)> =
+            waiting.iter().filter_map(|(file, _)| part(file)).collect();
+        let goes = |delta| goes_of(&parted, delta);
+        for delta in state.pending.files.values().map(goes).filter(|delta| delta.replaced.is_empty()) {
             if let Some(placement) = delta.placements.first()
                 && (is_held(delta)
                     || judge.ignores(&placement.place, delta.kind)?
@@ -53,19 +55,43 @@ impl Volume {
                 staying.remove(&id);
             }
         }
-        let placements: BTreeMap<FileId, &[AddedPlacement]> = all.iter().map(|d| (d.id, &d.placements[..])).collect();
-        let mut leaving: Vec<FileId> = placements.keys().filter(|id| !staying.contains(*id)).copied().collect();
+        let mut leaving: Vec<FileId> =
+            state.pending.files.keys().filter(|id| !staying.contains(*id)).copied().collect();
         while let Some(id) = leaving.pop() {
-            for placement in placements.get(&id).into_iter().copied().flatten() {
+            for placement in state.pending.files.get(&id).map(goes).iter().flat_map(|delta| &delta.placements) {
                 if staying.remove(&placement.place.parent) {
                     leaving.push(placement.place.parent);
                 }
             }
         }
-        let (files, mut stays): (Vec<FileDelta>, Vec<FileDelta>) =
-            all.into_iter().filter(|delta| !delta.is_empty()).partition(|delta| !staying.contains(&delta.id));
-        stays.extend(waits.into_iter().filter(|delta| !delta.is_empty()));
+        let (mut files, mut stays) = (Vec::new(), Vec::new());
+        for delta in state.pending.files.values() {
+            match parted.get(&delta.id) {
+                _ if staying.contains(&delta.id) => stays.push(delta.clone()),
+                Some((goes, waits)) => {
+                    files.extend(Some(goes).filter(|goes| !goes.is_empty()).cloned());
+                    stays.extend(Some(waits).filter(|waits| !waits.is_empty()).cloned());
+                }
+                None => files.push(delta.clone()),
+            }
+        }
         Ok((files, stays))
+    }
+
+    /// Whether any of these names is not ignored.
+    pub(super) fn is_any_tracked<'a>(
+        &self,
+        state: &State,
+        mut names: impl Iterator<Item = &'a Place>,
+        kind: Kind,
+    ) -> Result<bool, VolumeError> {
+        let mut judge = Judge { volume: self, state, rules: Ignore::new(), paths: BTreeMap::new() };
+        while let Some(name) = names.next() {
+            if !judge.ignores(name, kind)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Takes back the ignored names of files that others removed: no seal would ever take them.
@@ -141,6 +167,11 @@ impl Volume {
         let path: Vec<&[u8]> = path.iter().map(Name::as_bytes).collect();
         self.ignore.read().is_ignored(&path, directory)
     }
+}
+
+/// What of a change leaves.
+fn goes_of<'a>(parted: &'a BTreeMap<FileId, (FileDelta, FileDelta)>, delta: &'a FileDelta) -> &'a FileDelta {
+    parted.get(&delta.id).map_or(delta, |(goes, _)| goes)
 }
 
 /// Whether a change gives names, and nothing else, to a file that was there already: who makes one says all of it.

@@ -466,6 +466,15 @@ pub(super) fn is_below(
     known: &mut BTreeMap<FileId, bool>,
     directory: FileId,
 ) -> Result<bool, VolumeError> {
+    find_above(rows, known, directory)
+}
+
+/// What is known of a directory, or of the next one above it. Every directory on the way is remembered.
+pub(super) fn find_above<T: Copy + Default>(
+    rows: &dyn Rows,
+    known: &mut BTreeMap<FileId, T>,
+    directory: FileId,
+) -> Result<T, VolumeError> {
     let mut way = Vec::new();
     let mut at = directory;
     let answer = loop {
@@ -473,10 +482,10 @@ pub(super) fn is_below(
             break *answer;
         }
         way.push(at);
-        known.insert(at, false);
+        known.insert(at, T::default());
         match render::place(rows, at)? {
             Some(place) => at = place.parent,
-            None => break false,
+            None => break T::default(),
         }
     };
     known.extend(way.into_iter().map(|d| (d, answer)));

@@ -68,7 +68,7 @@ impl Volume {
             }];
             if let Some(delta) = state.pending.files.get(&file) {
                 let delta = Some(encode_file_delta(delta));
-                unit.push(Write::Pending { generation: state.generation, file, delta });
+                unit.push(Write::Pending { generation: state.row_generation(file), file, delta });
             }
             // Nothing lies under what was written on top any more.
             let above = state

@@ -1,20 +1,31 @@
 //! What waits in the trash comes back if others go on with it before it is buried.
 
 use super::change::Change;
-use super::learn::{Commit, is_below};
+use super::learn::{Commit, find_above};
 use super::state::State;
 use super::trash::{Waiting, has_layer};
 use super::{Volume, VolumeError};
 use ouro_core::apply;
-use ouro_core::delta::{Delta, FileDelta, Register};
+use ouro_core::delta::{FileDelta, Register};
 use ouro_core::id::{FileId, Version};
-use ouro_core::row::{Row, RowChanges, Rows};
-use ouro_core::state::Place;
+use ouro_core::row::{Row, Rows};
+use ouro_core::state::{File, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What a commit does to things that wait in the trash.
+struct GoingOn<'a> {
+    waiting: &'a Waiting,
+    rows: &'a dyn Rows,
+    /// The next directory above one that waits, or itself, as far as that was asked; all that waits to begin with.
+    above: BTreeMap<FileId, Option<FileId>>,
+    /// What comes back.
+    back: BTreeSet<FileId>,
+}
+
 impl Volume {
-    /// Puts back to where others see it what waits in the trash, if they went on with it. Also if they removed it: then it goes from there, and
-    /// who has it open reads on.
+    /// Puts back to where others see it what waits in the trash, if they went on with it: wrote it, took its last other name (where each of two
+    /// deletes one of the names, the file stays), or put or wrote something below it. Also if they removed it: then it goes from there, and who
+    /// has it open reads on. A commit that is known already does nothing.
     pub(super) fn recall_what_goes_on(
         &self,
         state: &mut State,
@@ -22,61 +33,60 @@ impl Volume {
         commit: &Commit,
         change: &mut Change,
     ) -> Result<(), VolumeError> {
-        let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
-        for (file, place) in waiting {
-            let rows = state.live_rows(&self.nodes);
-            let after = apply::apply(&rows, &commit.delta, version)?.changes;
-            let comes_back = goes_on_with(&rows, *file, &commit.delta, &after)?
-                || removes(*file, &commit.delta) && !has_layer(state, *file)
-                || self.takes_last_other_name(state, waiting, (*file, place), commit, &after)?;
-            if comes_back {
-                self.recall(state, *file, place, change)?;
-            }
+        let is_known = state.heads.get(&commit.device).is_some_and(|head| head.seq >= commit.seq);
+        if waiting.is_empty() || is_known {
+            return Ok(());
+        }
+        let back = self.goes_on(state, waiting, commit)?;
+        for (file, place) in waiting.iter().filter(|(file, _)| back.contains(file)) {
+            self.recall(state, *file, place, change)?;
         }
         Ok(())
     }
 
-    /// Whether a commit takes the last name elsewhere of a file that waits, or is in a directory that does: where each of two deletes one of the
-    /// names, the file stays.
-    fn takes_last_other_name(
-        &self,
-        state: &State,
-        waiting: &Waiting,
-        (file, place): (FileId, &Place),
-        commit: &Commit,
-        after: &RowChanges,
-    ) -> Result<bool, VolumeError> {
-        let is_name = |(register, _): &(Register, _)| matches!(register, Register::Placement { .. });
-        let takes = |theirs: &&FileDelta| theirs.placements.is_empty() && theirs.replaced.iter().any(is_name);
-        let taken: BTreeMap<FileId, &FileDelta> = commit.delta.files.iter().filter(takes).map(|f| (f.id, f)).collect();
-        if taken.is_empty() {
-            return Ok(false);
-        }
+    /// Those of what waits that a commit goes on with, where they stand for whoever made it or where they stand here.
+    fn goes_on(&self, state: &State, waiting: &Waiting, commit: &Commit) -> Result<BTreeSet<FileId>, VolumeError> {
         let rows = state.live_rows(&self.nodes);
-        let (mut here, mut all) =
-            (BTreeMap::from([(file, true)]), waiting.iter().map(|(file, _)| (*file, true)).collect());
-        for row in after.values().flatten() {
-            let Row::Record(record) = row else { continue };
-            let Some(theirs) = taken.get(&record.id).filter(|_| record.contents.iter().any(|c| c.value.is_some()))
-            else {
-                continue;
-            };
-            let (mut is_here, mut waits) = (false, true);
-            for name in record.placements.iter().filter(|name| !name.removed) {
-                let itself = (record.id, name.place.clone());
-                is_here |= itself == (file, place.clone()) || is_below(&rows, &mut here, name.place.parent)?;
-                waits &= waiting.contains(&itself) || is_below(&rows, &mut all, name.place.parent)?;
+        let above = waiting.iter().map(|(file, _)| (*file, Some(*file))).collect();
+        let mut going = GoingOn { waiting, rows: &rows, above, back: BTreeSet::new() };
+        let thrown: BTreeSet<FileId> = waiting.iter().map(|(file, _)| *file).collect();
+        let (mut active, mut taken) = (BTreeSet::new(), BTreeMap::new());
+        for theirs in &commit.delta.files {
+            let waits = thrown.contains(&theirs.id);
+            let written = theirs.content.iter().filter(|content| content.value.is_some()).map(|content| &content.at);
+            let put = theirs.placements.iter().filter(|added| !added.removed && !waits).map(|added| &added.place);
+            if waits && (written.clone().count() > 0 || (removes(theirs) && !has_layer(state, theirs.id))) {
+                going.back.insert(theirs.id);
             }
-            let Some(name) = record.placements.first().filter(|_| is_here && waits) else { continue };
-            let before = self.seen_at(state, record.id, &name.place)?;
-            for name in before.iter().flat_map(|(seen, _)| &seen.file().placements) {
-                let is_taken = theirs.replaced.contains(&(Register::Placement { slot: name.slot }, name.version));
-                if is_taken && !name.removed && !is_below(&rows, &mut all, name.place.parent)? {
-                    return Ok(true);
-                }
+            for place in written.chain(put) {
+                active.insert(theirs.id);
+                going.meet(place)?;
+            }
+            if theirs.placements.is_empty() && theirs.replaced.iter().any(|(of, _)| is_name(*of)) {
+                taken.insert(theirs.id, theirs);
             }
         }
-        Ok(false)
+        if active.is_empty() && taken.is_empty() {
+            return Ok(going.back);
+        }
+        let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
+        for row in apply::apply(&rows, &commit.delta, version)?.changes.values().flatten() {
+            let Row::Record(record) = row else { continue };
+            let names = || record.placements.iter().filter(|name| !name.removed);
+            if active.contains(&record.id) {
+                names().try_for_each(|name| going.meet(&name.place))?;
+            }
+            if let Some(theirs) = taken.get(&record.id)
+                && record.contents.iter().any(|content| content.value.is_some())
+                && let Some(name) = names().next()
+                && let Some(over) = going.over_all(record)?
+                && let Some((before, _)) = self.seen_at(state, record.id, &name.place)?
+                && going.took_one_outside(theirs, before.file())?
+            {
+                going.back.extend(over);
+            }
+        }
+        Ok(going.back)
     }
 
     /// Puts something back where it stood before it was thrown away.
@@ -97,47 +107,54 @@ impl Volume {
             change.bindings.push((key.directory, key.name.clone()));
         }
         change.files.extend(&edited.files);
-        self.take_effect(state, edited, unit)
+        change.directories.extend(&edited.listings);
+        let listings = edited.listings.clone();
+        change.bindings.extend(self.derived_names(state, &listings)?);
+        self.take_effect(state, edited, unit)?;
+        change.bindings.extend(self.derived_names(state, &listings).unwrap_or_default());
+        Ok(())
     }
 }
 
-/// Whether a commit removes a file with all its names.
-fn removes(file: FileId, delta: &Delta) -> bool {
+impl GoingOn<'_> {
+    /// What is written or put at a place brings back the directory that it is in.
+    fn meet(&mut self, place: &Place) -> Result<(), VolumeError> {
+        self.back.extend(find_above(self.rows, &mut self.above, place.parent)?);
+        Ok(())
+    }
+
+    /// What of the waiting all names of a file are, or are below of; `None` if one is elsewhere.
+    fn over_all(&mut self, record: &File) -> Result<Option<BTreeSet<FileId>>, VolumeError> {
+        let mut over = BTreeSet::new();
+        for name in record.placements.iter().filter(|name| !name.removed) {
+            let itself = self.waiting.contains(&(record.id, name.place.clone()));
+            let found =
+                if itself { Some(record.id) } else { find_above(self.rows, &mut self.above, name.place.parent)? };
+            let Some(found) = found else { return Ok(None) };
+            over.insert(found);
+        }
+        Ok(Some(over))
+    }
+
+    /// Whether a commit took a name of a file that does not wait.
+    fn took_one_outside(&mut self, theirs: &FileDelta, before: &File) -> Result<bool, VolumeError> {
+        for name in before.placements.iter().filter(|name| !name.removed) {
+            if theirs.replaced.contains(&(Register::Placement { slot: name.slot }, name.version))
+                && find_above(self.rows, &mut self.above, name.place.parent)?.is_none()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn is_name(register: Register) -> bool {
+    matches!(register, Register::Placement { .. })
+}
+
+/// Whether a file is removed with all its names.
+fn removes(theirs: &FileDelta) -> bool {
     let is_content = |(register, _): &(Register, _)| *register == Register::Content;
-    let is_removed = |theirs: &FileDelta| {
-        theirs.placements.is_empty() && theirs.content.is_none() && theirs.replaced.iter().any(is_content)
-    };
-    delta.files.iter().any(|theirs| theirs.id == file && is_removed(theirs))
-}
-
-/// Whether a commit writes a file that was thrown away, or puts or writes something below a directory that was, where it stands for whoever did
-/// or where it stands here.
-fn goes_on_with(rows: &dyn Rows, file: FileId, theirs: &Delta, after: &RowChanges) -> Result<bool, VolumeError> {
-    let mut known = BTreeMap::from([(file, true)]);
-    let mut going_on = BTreeSet::new();
-    for theirs in &theirs.files {
-        let written = theirs.content.iter().filter(|content| content.value.is_some()).map(|content| &content.at);
-        if theirs.id == file {
-            if written.count() > 0 {
-                return Ok(true);
-            }
-            continue;
-        }
-        let put = theirs.placements.iter().filter(|added| !added.removed).map(|added| &added.place);
-        for place in written.chain(put) {
-            going_on.insert(theirs.id);
-            if is_below(rows, &mut known, place.parent)? {
-                return Ok(true);
-            }
-        }
-    }
-    for row in after.values().flatten() {
-        let Row::Record(record) = row else { continue };
-        for name in record.placements.iter().filter(|name| !name.removed && going_on.contains(&record.id)) {
-            if is_below(rows, &mut known, name.place.parent)? {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
+    theirs.placements.is_empty() && theirs.content.is_none() && theirs.replaced.iter().any(is_content)
 }

@@ -91,11 +91,12 @@ pub(crate) struct State {
     /// How many of these are rows of names that are there.
     pub(crate) fresh: u64,
     pub(crate) pending: Pending,
-    /// Those of them that the last seal left because their names are ignored. Their rows in the journal are of [`STAYING_GENERATION`].
+    /// Those of them that the last seal left because their names are ignored, or because they wait in the trash: of a change that was sealed in
+    /// part, the rest. Their rows in the journal are of [`STAYING_GENERATION`].
     pub(crate) staying: BTreeSet<FileId>,
-    /// Something in the trash was left by the last seal because somebody has it open …
+    /// Something in the trash was left by the last seal because somebody has it open, or because it is to be published first …
     pub(crate) trash_waits: bool,
-    /// … and something was closed since.
+    /// … and something was closed, or published, since.
     pub(crate) trash_due: bool,
     pub(crate) generation: u64,
     pub(crate) sealed: Option<Sealed>,
@@ -158,6 +159,11 @@ impl State {
     /// The position of this device's newest commit.
     pub(crate) fn own_seq(&self) -> Seq {
         self.heads.get(&self.device).map_or(Seq(0), |head| head.seq)
+    }
+
+    /// The generation that a pending change's row in the journal is of.
+    pub(crate) fn row_generation(&self, file: FileId) -> u64 {
+        if self.staying.contains(&file) { STAYING_GENERATION } else { self.generation }
     }
 
     /// Whether something changed that is not ignored, or what waits in the trash may be ready.

@@ -50,9 +50,9 @@ impl Volume {
     ) -> Result<Waiting, VolumeError> {
         let mut waiting = Waiting::new();
         let thrown = self.thrown_away(state)?;
-        let heard_of: BTreeSet<FileId> = thrown.iter().map(|(file, _)| *file).collect();
+        let thrown_files: BTreeSet<FileId> = thrown.iter().map(|(file, _)| *file).collect();
         // Not published before it is taken out, and so never if its directory waited for that.
-        let is_own = |seen: &Seen| seen.file().is_unheard_of() && !heard_of.contains(&seen.id);
+        let is_own = |seen: &Seen| seen.file().is_unheard_of() && !thrown_files.contains(&seen.id);
         let parts = part_inner(&state.live_rows(&self.nodes), thrown)?;
         for part in parts {
             let mut waits = waiting.iter().map(|(file, _)| (*file, true)).collect();
@@ -135,17 +135,22 @@ impl Volume {
         }
         let rows = state.live_rows(&self.nodes);
         for delta in pending() {
-            let (mut thrown, mut stands_elsewhere) = (Vec::new(), false);
-            for placement in delta.placements.iter().filter(|placement| !placement.removed) {
-                match is_below(&rows, &mut known, placement.place.parent)? {
-                    true => thrown.push(&placement.place),
-                    false => stands_elsewhere = true,
-                }
+            // Who makes a file says all of it: nobody else knows one with a single name, wherever it is.
+            let is_made_here = delta.attributes.is_some() && delta.replaced.is_empty() && !delta.id.is_derived();
+            if is_made_here && delta.placements.len() == 1 {
+                continue;
             }
+            let (mut thrown, mut elsewhere) = (Vec::new(), Vec::new());
+            for placement in delta.placements.iter().filter(|placement| !placement.removed) {
+                let is_thrown = is_below(&rows, &mut known, placement.place.parent)?;
+                if is_thrown { &mut thrown } else { &mut elsewhere }.push(&placement.place);
+            }
+            // Others may make a file of the same conflict copy: of that id, too.
+            let is_others = !delta.replaced.is_empty() || delta.id.is_derived() || is_name_only(delta);
+            let is_heard_of =
+                !thrown.is_empty() && (is_others || self.is_any_tracked(state, elsewhere.into_iter(), delta.kind)?);
             for place in thrown {
-                // Others may make a file of the same conflict copy: of that id, too.
-                let is_others = !delta.replaced.is_empty() || delta.id.is_derived() || is_name_only(delta);
-                if stands_elsewhere || is_others || !self.is_unheard_of(state, delta, place)? {
+                if is_heard_of || !self.is_unheard_of(state, delta, place)? {
                     found.push((delta.id, place.clone()));
                 }
             }

@@ -513,3 +513,61 @@ fn a_directory_goes_though_a_new_file_in_it_has_another_name_in_the_trash() {
         }
     }
 }
+
+/// What others would have heard of it under that name was not sealed, and what stayed was the name in the trash alone.
+#[test]
+fn a_new_file_with_an_ignored_name_stays_whole_though_another_name_is_in_the_trash() {
+    let mut world = World::new();
+    let (ada, mut bob) = (world.join(), world.join());
+    bob.write("a.part", &noise(1, 3_000));
+    link(&bob, "a.part", FileId::ROOT, "g");
+    bob.throw_away("g");
+    bob.write("other", b"other");
+    for _ in 0..2 {
+        meet(&[&bob, &ada]);
+        assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+        assert!(files(&bob)["a.part"] == noise(1, 3_000));
+        bob.restart();
+    }
+    assert!(seen(&bob, &[TRASH, "g"]).is_some());
+    all_see(&[&ada, &world.join()], &[("other", b"other")]);
+}
+
+/// It waited until that file was published, which its other name never is.
+#[test]
+fn a_directory_goes_though_a_new_file_in_it_has_an_ignored_name_elsewhere() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let directory = make_directory(&ada, "d");
+    meet(&[&ada, &bob]);
+    bob.write("a.part", &noise(1, 3_000));
+    link(&bob, "a.part", directory, "b.part");
+    bob.throw_away("d");
+    meet(&[&bob, &ada]);
+    assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+    assert!(seen(&ada, &["d"]).is_none());
+    assert!(seen(&bob, &[TRASH, "d", "b.part"]).is_some_and(|seen| seen.links() == 2));
+}
+
+/// The row of what stayed was written among those of the next seal, and after a restart the trash was published with it.
+#[test]
+fn what_waits_in_the_trash_stays_though_the_bytes_that_were_sealed_of_it_are_lost() {
+    let mut world = World::new();
+    let (ada, mut bob) = (world.join(), world.join());
+    bob.write("f", &noise(1, 3_000));
+    link(&bob, "f", FileId::ROOT, "g");
+    meet(&[&bob, &ada]);
+    let file = seen(&bob, &["f"]).unwrap().id;
+    bob.patch("g", 0, b"by bob");
+    bob.ask(|v| v.open(file));
+    bob.throw_away("f");
+    assert!(bob.ask(|v| v.seal()).is_some_and(|sealed| sealed.files.iter().any(|sealed| sealed.id == file)));
+    assert!(bob.ask(|v| v.leave_out(file)).is_some());
+    bob.push();
+    bob.write("other", b"other");
+    bob.ask(|v| v.seal());
+    bob.restart();
+    meet(&[&bob, &ada]);
+    assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+    all_see(&[&ada, &world.join()], &[("g", &noise(1, 3_000)), ("other", b"other")]);
+}
