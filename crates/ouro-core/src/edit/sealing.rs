@@ -64,6 +64,22 @@ impl Edit<'_> {
         }
         Ok(((), draft.finish()?))
     }
+
+    /// Forgets where directories were before their pending moves, as of those that were made where they are: to be put into effect before anything
+    /// is learnt, for those that were where nobody else knows them. A cycle that others close is not cut there.
+    ///
+    /// # Errors
+    /// [`EditError::Missing`] only.
+    pub fn forget_origins(self, directories: &[FileId]) -> Result<((), Edited), EditError> {
+        let mut draft = Draft::new(self.rows, self.pending, self.devices);
+        for &id in directories {
+            let file = draft.file(id, Kind::Directory, None)?;
+            for placement in file.placements.iter_mut().filter(|placement| placement.version.is_pending()) {
+                placement.was = None;
+            }
+        }
+        Ok(((), draft.finish()?))
+    }
 }
 
 /// The stamp that the commit of `pending` must exceed, however far it is ahead of the clock: that of every version in the registers and

@@ -119,6 +119,7 @@ impl Volume {
         if !state.pending.files.is_empty() {
             self.ledger.submit(std::mem::take(unit));
         }
+        self.forget_the_trash(state)?;
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
         let mut waiting = self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id))?;
         self.take_back_ignored(state)?;

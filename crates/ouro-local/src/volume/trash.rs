@@ -27,6 +27,7 @@ impl Volume {
     /// an edit of another device that comes in between would be in this trash only, and the file gone for all. Returns what waits all the same,
     /// because it is open, or was written here and is not published.
     pub(super) fn bury_before_learning(&self, state: &mut State, change: &mut Change) -> Result<Waiting, VolumeError> {
+        self.forget_the_trash(state)?;
         if self.thrown_away(state)?.is_empty() {
             return Ok(Waiting::new());
         }
@@ -121,20 +122,37 @@ impl Volume {
         has_layer(state, file) || state.owners.contains_key(&file) || self.pins.own(file) != Pin::Auto
     }
 
+    /// Of directories that were brought back, others must not hear that they were in the trash: where a cycle of directories is cut, one of them goes
+    /// back to where it was.
+    pub(super) fn forget_the_trash(&self, state: &mut State) -> Result<(), VolumeError> {
+        let mut known = trashes(state);
+        if known.is_empty() {
+            return Ok(());
+        }
+        let mut brought_back = Vec::new();
+        let rows = state.live_rows(&self.nodes);
+        for delta in state.pending.files.values().filter(|delta| delta.kind == Kind::Directory) {
+            for was in delta.placements.iter().filter_map(|placement| placement.was.as_ref()) {
+                if is_below(&rows, &mut known, was.parent)? {
+                    brought_back.push(delta.id);
+                }
+            }
+        }
+        if brought_back.is_empty() {
+            return Ok(());
+        }
+        self.edit_locked(state, &mut |edit| edit.forget_origins(&brought_back))
+    }
+
     /// Files that others know, or hear of next under another name, and that were moved into the trash, with where they lie.
     fn thrown_away(&self, state: &State) -> Result<Vec<(FileId, Place)>, VolumeError> {
-        let pending = || state.pending.files.values();
-        let stands_in_root = |place: &Place| place.parent == FileId::ROOT && is_trash(place.name.as_bytes());
-        // A directory of that name that others know too is a directory like any other.
-        let trash = pending().filter(|delta| delta.kind == Kind::Directory && delta.replaced.is_empty());
-        let trash = trash.filter(|delta| delta.placements.iter().any(|p| !p.removed && stands_in_root(&p.place)));
-        let mut known: BTreeMap<FileId, bool> = trash.map(|delta| (delta.id, true)).collect();
+        let mut known = trashes(state);
         let mut found = Vec::new();
         if known.is_empty() {
             return Ok(found);
         }
         let rows = state.live_rows(&self.nodes);
-        for delta in pending() {
+        for delta in state.pending.files.values() {
             // Who makes a file says all of it: nobody else knows one with a single name, wherever it is.
             let is_made_here = delta.attributes.is_some() && delta.replaced.is_empty() && !delta.id.is_derived();
             if is_made_here && delta.placements.len() == 1 {
@@ -193,6 +211,15 @@ impl Volume {
         }
         Ok(blobs.into_iter().collect())
     }
+}
+
+/// The directories that are this device's trash. One of that name that others know too is a directory like any other.
+fn trashes(state: &State) -> BTreeMap<FileId, bool> {
+    let stands_in_root = |place: &Place| place.parent == FileId::ROOT && is_trash(place.name.as_bytes());
+    let pending = state.pending.files.values();
+    let own = pending.filter(|delta| delta.kind == Kind::Directory && delta.replaced.is_empty());
+    let trash = own.filter(|delta| delta.placements.iter().any(|p| !p.removed && stands_in_root(&p.place)));
+    trash.map(|delta| (delta.id, true)).collect()
 }
 
 /// Parts the change of a file into what is committed, though it waits for its burial, and what waits: where it lies. All else cannot. A copy

@@ -292,3 +292,30 @@ pub(crate) fn link(device: &Device, name: &str, directory: FileId, as_name: &str
     let file = seen(device, &[name]).unwrap();
     device.ask(|volume| volume.edit(|e| e.link(&file, &[FileId::ROOT], &[directory], &leaf(as_name))));
 }
+
+/// A cycle of directories was cut where one had been: in the trash, and with it went what others had in it (Whole seeds 1884526 and 1888572).
+#[test]
+fn a_directory_that_was_brought_back_does_not_return_to_the_trash_when_a_cycle_is_cut() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let (a, b) = (make_directory(&ada, "a"), make_directory(&ada, "b"));
+    make_directory(&ada, "t");
+    ada.write("f", &noise(1, 3_000));
+    rename(&ada, (FileId::ROOT, &["f"]), (a, "f"));
+    meet(&[&ada, &bob]);
+    let trash = bob.throw_away("t");
+    meet(&[&bob, &ada]);
+    rename(&bob, (trash, &[TRASH, "t"]), (b, "t"));
+    let brought_back = seen(&bob, &["b", "t"]).unwrap().id;
+    rename(&bob, (FileId::ROOT, &["a"]), (brought_back, "a"));
+    rename(&ada, (FileId::ROOT, &["b"]), (a, "b"));
+    ada.push();
+    bob.pull();
+    assert!(seen(&bob, &[TRASH, "t"]).is_none());
+    meet(&[&bob, &ada]);
+    for device in [&ada, &bob, &world.join()] {
+        device.pull();
+        assert!(seen(device, &["a", "f"]).is_some());
+        assert!(seen(device, &["a", "b", "t"]).is_some_and(|seen| seen.id == brought_back));
+    }
+}
