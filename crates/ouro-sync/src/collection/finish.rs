@@ -253,7 +253,7 @@ impl Sync {
         }
         kept.sort_by_key(|kept| (kept.commit.hlc, kept.commit.device, kept.commit.seq));
         let live = mark.finish();
-        let released = |gone: &Gone| object_of(gone).is_some_and(|object| live.bytes.contains_key(&object));
+        let released = |gone: &Gone| object_of(gone).is_some_and(|object| live.refers_to(object));
         let spared = live.bytes.keys().filter_map(|object| match *object {
             ObjectId::Record(device, seq) if covers.get(&device).is_some_and(|head| head.seq >= seq) => {
                 Some((device, seq))

@@ -56,6 +56,8 @@ pub(super) struct Mark {
     copies: Vec<StoredCopy<BlobId>>,
     sorted: usize,
     pub(super) nodes: BTreeMap<NodeId, LiveNode>,
+    /// Other places of nodes that are referred to as well, and were read there: two of one id may name different places for what is below.
+    other_nodes: BTreeSet<(NodeId, ObjectId, u32)>,
     /// Lists that were read: two of one id may name different places for the chunks.
     lists: BTreeSet<(BlobId, ObjectId, u32)>,
     lists_left: Vec<BlobRef>,
@@ -78,6 +80,7 @@ impl Mark {
             copies: Vec::new(),
             sorted: 0,
             nodes: BTreeMap::new(),
+            other_nodes: BTreeSet::new(),
             lists: BTreeSet::new(),
             lists_left: Vec::new(),
             written: BTreeSet::new(),
@@ -102,21 +105,44 @@ impl Mark {
         while !left.is_empty() {
             let part = left.split_off(left.len().saturating_sub(NODES_AT_ONCE));
             let mut fresh = Vec::with_capacity(part.len());
+            let mut stored = Vec::new();
             for node in part {
-                if self.nodes.contains_key(&node.id) {
+                let known = self.nodes.get(&node.id).copied();
+                if known.is_some() && !self.is_second() {
                     continue;
                 }
                 let at = node.at.ok_or(SyncError::NodeLost)?;
                 let at = self.resolve(&node.id.0, at);
-                self.nodes.insert(node.id, LiveNode { at: Some(at), level: node.level });
-                fresh.push(Missing { node: node.id, at: Some(at) });
+                match known {
+                    None => {
+                        self.nodes.insert(node.id, LiveNode { at: Some(at), level: node.level });
+                        fresh.push(Missing { node: node.id, at: Some(at) });
+                    }
+                    Some(LiveNode { at: first, .. }) if first != Some(at) => {
+                        // Which of its copies is kept on this device nobody knows.
+                        for at in first.into_iter().chain([at]) {
+                            if self.other_nodes.insert((node.id, at.object, at.offset)) {
+                                stored.push(Missing { node: node.id, at: Some(at) });
+                            }
+                        }
+                    }
+                    Some(_) => {}
+                }
             }
-            for node in self.sync.read_nodes(fresh).await? {
+            let mut read = self.sync.read_nodes(fresh).await?;
+            self.sync.repo.fetch_nodes(&stored, &mut |_, opened| read.push(opened.node)).await?;
+            for node in read {
                 left.extend_from_slice(node.children());
                 self.rows(&node)?;
             }
         }
         self.read_lists().await
+    }
+
+    /// Whether this is the second mark: what was written since the first is in no table, so each place that is referred to counts. The
+    /// tables of the first one place what lives in all that is condemned, so there one place is enough.
+    fn is_second(&self) -> bool {
+        self.collection.as_ref().is_some_and(|collection| collection.ends.is_none())
     }
 
     /// A node just made, before or after it is stored.
@@ -261,7 +287,8 @@ impl Mark {
         }
         let mut ids: Vec<(BlobId, u32)> = self.copies.iter().zip(0..).map(|(copy, index)| (copy.id, index)).collect();
         ids.sort_unstable();
-        Live { copies: self.copies, ids, nodes: self.nodes, bytes, written: self.written }
+        let others = self.other_nodes.into_iter().map(|(_, object, _)| object).collect();
+        Live { copies: self.copies, ids, nodes: self.nodes, others, bytes, written: self.written }
     }
 }
 
@@ -272,6 +299,8 @@ pub(super) struct Live {
     /// The same by id: index in `copies`.
     ids: Vec<(BlobId, u32)>,
     pub(super) nodes: BTreeMap<NodeId, LiveNode>,
+    /// Objects in which live nodes are referred to that lie elsewhere, too.
+    others: BTreeSet<ObjectId>,
     /// Live bytes by object.
     pub(super) bytes: BTreeMap<ObjectId, u64>,
     /// Objects written while it was marked.
@@ -293,6 +322,11 @@ impl Live {
             .iter()
             .take_while(move |(known, _)| *known == id)
             .map(|(_, index)| &self.copies[*index as usize])
+    }
+
+    /// Whether anything that lives refers to something in an object.
+    pub(super) fn refers_to(&self, object: ObjectId) -> bool {
+        self.bytes.contains_key(&object) || self.others.contains(&object)
     }
 
     /// Bytes that are live.

@@ -6,6 +6,7 @@ use ouro_core::retention::Retention;
 use ouro_repo::RepoError;
 use ouro_sync::{CollectOptions, GRACE_MS, Stage, SyncError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 fn immediate() -> CollectOptions {
     CollectOptions { retention: NOTHING_KEPT, grace_ms: 0, dry_run: false }
@@ -310,6 +311,44 @@ fn of_two_collections_begun_at_once_one_stands_and_nothing_is_lost() {
     }
     assert!(void.iter().all(|name| !world.names("moved/").contains(name)), "{void:?}");
     assert_eq!(ada.files(), world.join().files());
+}
+
+/// Two checkpoints of one state lie in two places. That of the second was written when the collection was begun and announced later, so the
+/// collection condemned it without a place for what is in it (simulator seed 1777877: the end took it, since the same node lay elsewhere, too).
+#[test]
+fn a_checkpoint_that_was_announced_since_stays_where_another_has_the_same_nodes() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let keeps_an_hour = Retention { all_ms: HOUR_MS, ..NOTHING_KEPT };
+    ada.write("old", b"before the cut");
+    ada.push();
+    world.pass(2 * HOUR_MS);
+    ada.write("new", b"beyond the cut");
+    ada.push();
+    bob.pull();
+    bob.place.effects_left.store(1, Ordering::SeqCst);
+    assert!(bob.run(|sync| async move { sync.checkpoint().await }).is_err());
+    let written = world.names("nodes/");
+    assert_eq!(written.len(), 1, "the nodes are there, and not announced");
+    assert_eq!(ada.collect(keeps_an_hour).stage, Stage::Waiting(vec![DeviceNo(2)]));
+    ada.checkpoint();
+    bob.place.effects_left.store(-1, Ordering::SeqCst);
+    bob.push();
+    bob.look();
+    assert_eq!(ada.collect(keeps_an_hour).stage, Stage::Ended);
+    assert!(world.names("nodes/").contains(&written[0]), "bob's announcement leads there");
+    for device in [&bob, &ada] {
+        device.empty_cache();
+        device.write("later", b"by whoever goes on");
+        device.push();
+        device.collect(keeps_an_hour);
+    }
+    for device in [&ada, &bob] {
+        device.pull();
+        device.look();
+        device.empty_cache();
+        assert_eq!(device.files().len(), 3);
+    }
 }
 
 /// The one that lost had the later cut, and its device stood on its checkpoint, which the other one did not know (simulator seed 105345).
