@@ -82,11 +82,11 @@ impl Volume {
     pub(super) fn is_any_tracked<'a>(
         &self,
         state: &State,
-        mut names: impl Iterator<Item = &'a Place>,
+        names: impl Iterator<Item = &'a Place>,
         kind: Kind,
     ) -> Result<bool, VolumeError> {
         let mut judge = Judge { volume: self, state, rules: Ignore::new(), paths: BTreeMap::new() };
-        while let Some(name) = names.next() {
+        for name in names {
             if !judge.ignores(name, kind)? {
                 return Ok(true);
             }
