@@ -75,7 +75,7 @@ impl Engine {
             })?;
         }
         // What only this device refers to, under ignored names or since it has not said so yet, may be nowhere else one day.
-        let local = self.ask(open, |volume| volume.local_references());
+        let local = self.ask(open, |volume| volume.local_references(&BTreeSet::new()));
         blobs.extend(local.iter().flatten().map(|blob| blob.id));
         if local.is_err() {
             // Not all of it can be told now, so what is known, and what was, stays.

@@ -13,7 +13,7 @@ use crate::ignore::is_trash;
 use crate::pins::Pin;
 use ouro_core::content::{BlobRef, Content};
 use ouro_core::delta::{FileDelta, Register};
-use ouro_core::id::FileId;
+use ouro_core::id::{BlobId, FileId};
 use ouro_core::render::Seen;
 use ouro_core::row::Rows;
 use ouro_core::state::{Kind, Place};
@@ -177,12 +177,13 @@ impl Volume {
     }
 
     /// Blobs of contents that changes of this device refer to and perhaps no commit does any more: what stays here because its name is
-    /// ignored (the trash above all), and what is about to be committed. They are roots for a collection on this device.
+    /// ignored (the trash above all), and what is about to be committed. They are roots for a collection on this device. Of a list in `gone` that is
+    /// not here nobody knows the chunks: it stands for itself.
     ///
     /// # Errors
     /// [`VolumeError::Need`] if a list of chunks is not here: fetch it and call again.
-    pub fn local_references(&self) -> Result<Vec<BlobRef>, VolumeError> {
-        self.references(|_, _| true)
+    pub fn local_references(&self, gone: &BTreeSet<BlobId>) -> Result<Vec<BlobRef>, VolumeError> {
+        self.references(gone, |_, _| true)
     }
 
     /// Those of [`Volume::local_references`] that stay here because their names are ignored: the cache must not drop them.
@@ -190,10 +191,14 @@ impl Volume {
     /// # Errors
     /// As [`Volume::local_references`].
     pub fn staying_references(&self) -> Result<Vec<BlobRef>, VolumeError> {
-        self.references(|state, file| state.staying.contains(&file))
+        self.references(&BTreeSet::new(), |state, file| state.staying.contains(&file))
     }
 
-    fn references(&self, which: impl Fn(&State, FileId) -> bool) -> Result<Vec<BlobRef>, VolumeError> {
+    fn references(
+        &self,
+        gone: &BTreeSet<BlobId>,
+        which: impl Fn(&State, FileId) -> bool,
+    ) -> Result<Vec<BlobRef>, VolumeError> {
         let contents: Vec<Content> = {
             let state = self.state.read();
             let sealed = state.sealed.iter().flat_map(|sealed| sealed.files.iter());
@@ -206,6 +211,9 @@ impl Volume {
         for content in &contents {
             if let Content::BlockList { list, .. } = content {
                 blobs.insert(*list);
+                if gone.contains(&list.id) {
+                    continue;
+                }
             }
             blobs.extend(self.chunks(content)?.iter().copied());
         }

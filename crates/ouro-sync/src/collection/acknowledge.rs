@@ -158,8 +158,12 @@ impl Sync {
         // A stale list may lack the one that this device knows to have ended, and show one before it that is gone.
         let last = self.volume.collected();
         let missed = missed || last.as_ref().is_some_and(|last| last.missed);
-        let known = last.filter(|known| known.ended).map_or(0, |known| known.number);
-        let before = before.filter(|before| newest.ends.is_none() && before.number.0 > known);
+        let is_past = |before: &Collection| match &last {
+            Some(known) if known.ended => before.number.0 <= known.number,
+            Some(known) => holds(&known.before.covers, &cut_of(&before.checkpoint)),
+            None => false,
+        };
+        let before = before.filter(|before| newest.ends.is_none() && !is_past(before));
         let before = before.map(|before| collected_of(before).checkpoint);
         let collected = Collected { before: before.unwrap_or_default(), missed, ..collected_of(newest) };
         self.blocking(move |sync| sync.volume.note_collection(collected)).await??;

@@ -11,7 +11,7 @@ use ouro_core::id::{BlobId, NodeId, PackId, Seq};
 use ouro_core::row::Missing;
 use ouro_core::tree::{NewNode, Node, NodeRef};
 use ouro_local::volume::Cut;
-use ouro_repo::{Body, Collection, HOPS_MAX, OpenNode, Places, StoredCopy};
+use ouro_repo::{Body, Collection, HOPS_MAX, OpenNode, Places, RepoError, StoredCopy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -258,7 +258,15 @@ impl Mark {
     /// # Errors
     /// What the remote says: a list of chunks may have to be brought.
     pub(super) async fn local(&mut self, listed: &Listed) -> Result<(), SyncError> {
-        let blobs = self.sync.with_all(|sync| sync.volume.local_references()).await?;
+        let mut gone = BTreeSet::new();
+        let blobs = loop {
+            let known = gone.clone();
+            match self.sync.with_all(move |sync| sync.volume.local_references(&known)).await {
+                // A file that is open here and deleted for all: what it was made on went, with the list of its chunks.
+                Err(SyncError::Repo(RepoError::BlobGone { blob, .. })) if gone.insert(blob) => {}
+                blobs => break blobs?,
+            }
+        };
         for blob in blobs {
             let at = blob.at.map(|at| self.resolve(&blob.id.0, at));
             if at.is_some_and(|at| listed.shows(at.object)) {

@@ -1,7 +1,8 @@
 //! Commits that refer to contents nobody wrote for them: what a collection took of these meanwhile is stored again.
 
-use crate::device::{DAY_MS, Device, NOTHING_KEPT, World, noise, rename};
+use crate::device::{DAY_MS, Device, NOTHING_KEPT, World, leaf, noise, rename, seen};
 use ouro_core::id::FileId;
+use ouro_core::state::Place;
 use ouro_sync::Stage;
 use std::sync::atomic::Ordering;
 
@@ -231,5 +232,33 @@ fn what_comes_back_while_another_file_has_the_same_bytes_is_whole_on_every_devic
             device.empty_cache();
             assert!(device.files()["f"] == noise(1, size));
         }
+    }
+}
+
+/// Who wrote to it then could neither begin nor end a collection: what it was made on had gone, with the
+/// list of its chunks (simulator seed 1785619).
+#[test]
+fn a_file_that_is_open_although_a_collection_took_it_holds_nothing_up() {
+    for size in SIZES {
+        let mut world = World::new();
+        let (ada, bob) = (world.join(), world.join());
+        ada.write("f", &noise(1, size));
+        ada.push();
+        bob.pull();
+        let file = seen(&bob, &["f"]).unwrap().id;
+        bob.volume().open(file).unwrap();
+        bob.remove("f");
+        bob.push();
+        ada.pull();
+        collect(&ada, &bob);
+        bob.look();
+        bob.empty_cache();
+        let place = Place { parent: FileId::ROOT, name: leaf("f") };
+        bob.ask(|volume| volume.write(file, &place, size as u64, b"more"));
+        bob.write("g", b"goes on");
+        bob.push();
+        ada.pull();
+        collect(&bob, &ada);
+        assert_eq!(bob.files(), world.join().files());
     }
 }

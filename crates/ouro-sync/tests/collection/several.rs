@@ -417,6 +417,43 @@ fn a_stale_list_does_not_take_a_device_back_to_a_collection_that_is_gone() {
     assert_eq!(noted.before.covers, known.checkpoint.covers);
 }
 
+/// Nor while one is under way that it took note of (simulator seed 1889713).
+#[test]
+fn a_stale_list_does_not_take_a_device_back_when_a_collection_is_confirmed() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join_telling_time(false), world.join_telling_time(false));
+    let begun = |n: u64| {
+        ada.write("f", &noise(n, 50_000));
+        ada.push();
+        ada.checkpoint();
+        bob.look();
+        assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+        bob.look();
+    };
+    let ended = |n: u64| {
+        begun(n);
+        while ada.collect(NOTHING_KEPT).stage != Stage::Ended {
+            bob.look();
+        }
+        bob.look();
+    };
+    ended(1);
+    let first = world.listed("gc/");
+    ended(2);
+    let second = world.listed("gc/");
+    let known = bob.volume().collected().unwrap();
+    assert!(known.ended && second.keys().all(|name| !first.contains_key(name)));
+    begun(3);
+    let under_way = bob.volume().collected().unwrap();
+    let confirmed = ada.try_collect(CollectOptions { grace_ms: GRACE_MS, ..immediate() }).unwrap();
+    assert!(matches!(confirmed.stage, Stage::Waiting(_)));
+    world.replace(&second, &first);
+    bob.look();
+    let noted = bob.volume().collected().unwrap();
+    assert!(noted.number > under_way.number && !under_way.ended && !noted.ended);
+    assert_eq!(noted.before.covers, known.checkpoint.covers);
+}
+
 /// Simulator seed 910276: who had ended a collection itself took the other end of it for one that had not waited, and made a record anew that
 /// was on its way.
 #[test]

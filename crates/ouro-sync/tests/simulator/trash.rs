@@ -143,7 +143,7 @@ impl History {
 
     /// What the caches of a device must not lose: nobody else can tell that it is needed.
     pub(crate) fn is_only_here(&self, at: usize) -> BTreeSet<ouro_core::id::BlobId> {
-        let own = self.with_all(at, |volume| volume.local_references());
+        let own = self.with_all(at, |volume| volume.local_references(&BTreeSet::new()));
         own.into_iter().map(|blob| blob.id).collect()
     }
 }

@@ -6,6 +6,7 @@ use ouro_core::delta::FileDelta;
 use ouro_core::id::FileId;
 use ouro_core::render;
 use ouro_vfs::{NodeNo, RenameHow, SetXattr};
+use std::collections::BTreeSet;
 
 /// More than fits into a row of the journal.
 const LARGE: usize = 200_000;
@@ -74,7 +75,7 @@ fn what_is_thrown_away_goes_for_others_and_comes_back_with_its_content_and_attri
     rename(&world, (files, "letter"), (NodeNo::ROOT, "back"));
     world.volume.seal().unwrap().expect("it is to be told");
     assert!(world.volume.staying_references().unwrap().is_empty());
-    let local = world.volume.local_references().unwrap();
+    let local = world.volume.local_references(&BTreeSet::new()).unwrap();
     assert_eq!(local.iter().map(|blob| blob.len as usize).sum::<usize>(), LARGE, "nobody has heard of it yet");
     let committed = publish(&world);
     let [back] = &committed[..] else { panic!("one file: {committed:?}") };
@@ -191,7 +192,7 @@ fn emptying_the_trash_leaves_nothing_behind() {
     publish(&world);
     world.vfs.unlink(&ROOT, files, b"letter").unwrap();
     assert!(publish(&world).is_empty());
-    assert!(world.volume.local_references().unwrap().is_empty());
+    assert!(world.volume.local_references(&BTreeSet::new()).unwrap().is_empty());
     let world = world.restart();
     assert_eq!(world.names(world.node(".Trash-0/files")), Vec::<String>::new());
 }
