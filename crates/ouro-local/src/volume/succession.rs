@@ -2,8 +2,9 @@
 
 use super::change::Change;
 use super::edit::ORPHAN_GENERATION;
+use super::learn::is_below;
 use super::state::State;
-use super::trash::Waiting;
+use super::trash::{Waiting, trashes};
 use super::{Volume, VolumeError};
 use crate::ledger::Write;
 use crate::pins::Pin;
@@ -17,7 +18,8 @@ const RETIRED_MAX: usize = 4_096;
 impl Volume {
     /// Gives every file that was saved by way of a new one its old id back ([`ouro_core::edit::Edit::keep_identities`]), and returns what
     /// others hear of that. Called right before sealing. A save of which anybody has the old or the new file open keeps the new id for
-    /// good: a program must never find itself with a file that has gone. What is `waiting` for its burial waits under the id it has then.
+    /// good: a program must never find itself with a file that has gone. What is `waiting` for its burial waits under the id it has then, and so
+    /// does a name in the trash that was this device's own as long as the file was.
     pub(super) fn keep_identities(&self, state: &mut State, waiting: &mut Waiting) -> Result<Change, VolumeError> {
         let (successions, edited, mut unit) = self.operate(state, &mut |state, edit| {
             let closed = |s: &Succession| !state.open.contains_key(&s.born) && !state.open.contains_key(&s.old);
@@ -28,6 +30,7 @@ impl Volume {
         }
         let listings = edited.listings.clone();
         let mut derived = self.derived_names(state, &listings)?;
+        let names = self.own_names_in_trash(state, waiting, &successions)?;
         for succession in &successions {
             self.succeed(state, succession, &mut unit);
         }
@@ -41,6 +44,7 @@ impl Volume {
             let places = delta.iter().flat_map(|d| d.placements.iter().map(|p| &p.place).chain(&d.hint));
             change.renumbered.extend(places.map(|place| (place.parent, place.name.clone())));
         }
+        waiting.extend(names);
         // Something from afar may have been shown beside the new file, and is another content of the old one now.
         derived.extend(self.derived_names(state, &listings).unwrap_or_default());
         if !derived.is_empty() {
@@ -48,6 +52,28 @@ impl Volume {
             change.directories = listings;
         }
         Ok(change)
+    }
+
+    /// Names in the trash, but for those in a directory that waits, of files that are about to get the ids of known ones.
+    fn own_names_in_trash(
+        &self,
+        state: &State,
+        waiting: &Waiting,
+        successions: &[Succession],
+    ) -> Result<Waiting, VolumeError> {
+        let mut trash = trashes(state);
+        let mut waits = waiting.iter().map(|(file, _)| (*file, true)).collect();
+        let rows = state.live_rows(&self.nodes);
+        let mut names = Waiting::new();
+        for Succession { born, old } in successions {
+            for name in state.pending.files.get(born).iter().flat_map(|delta| &delta.placements) {
+                let parent = name.place.parent;
+                if is_below(&rows, &mut trash, parent)? && !is_below(&rows, &mut waits, parent)? {
+                    names.insert((*old, name.place.clone()));
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// What was kept for the file as it was born is the old one's from now on.

@@ -222,7 +222,7 @@ impl Volume {
 }
 
 /// The directories that are this device's trash. One of that name that others know too is a directory like any other.
-fn trashes(state: &State) -> BTreeMap<FileId, bool> {
+pub(super) fn trashes(state: &State) -> BTreeMap<FileId, bool> {
     let stands_in_root = |place: &Place| place.parent == FileId::ROOT && is_trash(place.name.as_bytes());
     let pending = state.pending.files.values();
     let own = pending.filter(|delta| delta.kind == Kind::Directory && delta.replaced.is_empty());

@@ -1,6 +1,6 @@
 //! What waits in the trash because it is open, or was written and is not published: until it is buried, and if it comes back.
 
-use crate::device::{TRASH, World, leaf, make_directory, noise, rename, seen};
+use crate::device::{Device, TRASH, World, leaf, make_directory, noise, rename, seen};
 use crate::purging::hidden;
 use crate::trash::{all_see, files, link, meet};
 use ouro_core::id::FileId;
@@ -88,6 +88,48 @@ fn a_name_in_the_trash_of_a_file_that_was_saved_anew_stays_here() {
     meet(&[&bob, &ada]);
     all_see(&[&ada, &bob, &world.join()], &[("f", &noise(2, 3_000))]);
     assert!(seen(&ada, &[TRASH]).is_none() && seen(&bob, &[TRASH, "g"]).is_some_and(|seen| seen.links() == 1));
+}
+
+/// As above, where the name that it was saved under lies in a directory that waits: the file was nobody else's yet when its other name was made
+/// this device's own, and got back the known id afterwards (Whole seed 1895603).
+#[test]
+fn a_name_in_the_trash_of_what_was_saved_anew_in_a_directory_that_waits_stays_here() {
+    for thrown in [["d", "e"], ["e", "d"]] {
+        let mut world = World::new();
+        let (ada, mut bob) = (world.join(), world.join());
+        let [d, e] = thrown.map(|name| make_directory(&ada, name));
+        let (d, e) = if thrown[0] == "d" { (d, e) } else { (e, d) };
+        for name in ["f", "open"] {
+            ada.write(name, &noise(1, 3_000));
+            rename(&ada, (FileId::ROOT, &[name]), (d, name));
+        }
+        meet(&[&ada, &bob]);
+        let (open, old) = (seen(&bob, &["d", "open"]).unwrap().id, seen(&bob, &["d", "f"]).unwrap());
+        bob.ask(|v| v.open(open));
+        bob.write("new", &noise(2, 3_000));
+        link(&bob, "new", e, "g");
+        let new = seen(&bob, &["new"]).unwrap();
+        bob.ask(|v| v.edit(|edit| edit.rename(&new, &[FileId::ROOT], &[d], &leaf("f"), Some(&old))));
+        for name in thrown {
+            bob.throw_away(name);
+        }
+        let saved = |device: &Device, path: &[&str]| {
+            let (id, content) = seen(device, path).map(|seen| (seen.id, seen.content().unwrap().clone())).unwrap();
+            device.ask(|volume| volume.read(id, &content, 0, 3_000)) == noise(2, 3_000)
+        };
+        for _ in 0..2 {
+            meet(&[&bob, &ada]);
+            assert_eq!(bob.ask(|v| v.audit()).wrong, []);
+            assert!(seen(&ada, &[TRASH]).is_none() && seen(&ada, &["e"]).is_none());
+            assert!(saved(&ada, &["d", "f"]) && saved(&bob, &[TRASH, "d", "f"]) && saved(&bob, &[TRASH, "e", "g"]));
+            bob.restart();
+            bob.ask(|v| v.open(open));
+        }
+        bob.ask(|v| v.close(open));
+        meet(&[&bob, &ada]);
+        all_see(&[&ada, &bob, &world.join()], &[]);
+        assert!(saved(&bob, &[TRASH, "d", "f"]) && saved(&bob, &[TRASH, "e", "g"]));
+    }
 }
 
 /// It went along into the trash of who had thrown the file away, and was gone for everybody else.
