@@ -124,6 +124,7 @@ impl Volume {
         let mut waiting = self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id))?;
         self.take_back_ignored(state)?;
         change.append(self.keep_identities(state, &mut waiting)?);
+        state.trash_waits = !waiting.is_empty();
         self.edit_locked(state, &mut |edit| edit.place_newborns())?;
         let (files, staying) = self.part_ignored(state, &waiting)?;
         self.leave(state, &files, &staying);
