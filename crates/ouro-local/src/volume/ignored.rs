@@ -49,10 +49,15 @@ impl Volume {
                 staying.insert(delta.id);
             }
         }
-        let held: Vec<FileId> = state.pending.files.values().filter(|d| is_held(d)).map(|d| d.id).collect();
-        for id in held {
-            if judge.shows_others(id, &staying)? {
-                staying.remove(&id);
+        for delta in state.pending.files.values().filter(|delta| is_held(delta)) {
+            let stays = match judge.shows(delta.id, &staying)? {
+                Shows::Others => false,
+                Shows::OnlyStaying => true,
+                // In `Recovered/` it may as well be one that was made here and is shown there for a cycle of moves.
+                Shows::Nothing => delta.placements.iter().all(|p| p.place.parent != FileId::RECOVERED),
+            };
+            if !stays {
+                staying.remove(&delta.id);
             }
         }
         let mut leaving: Vec<FileId> =
@@ -183,17 +188,27 @@ pub(super) fn is_name_only(delta: &FileDelta) -> bool {
         && !delta.placements.is_empty()
 }
 
-/// Whether a directory is this device's only ([`Volume::hold_purged`]). One that was made here was placed by a user, or is in `Recovered/`.
+/// What a directory shows that may be this device's only.
+enum Shows {
+    /// Nothing, but for directories that show nothing.
+    Nothing,
+    /// Something, and nothing that others see.
+    OnlyStaying,
+    /// Something that does not stay on this device.
+    Others,
+}
+
+/// Whether a directory may be this device's only ([`Volume::hold_purged`]). One that was made here was placed by a user, but for a cycle of moves.
 fn is_held(delta: &FileDelta) -> bool {
-    let mut placements = delta.placements.iter();
-    delta.kind == Kind::Directory && placements.all(|p| p.by_rule && p.place.parent != FileId::RECOVERED)
+    delta.kind == Kind::Directory && delta.placements.iter().all(|p| p.by_rule)
 }
 
 impl Judge<'_> {
-    /// Whether anything is shown in a directory that does not stay on this device. A removed directory in it that is shown for what stays
-    /// does, held already or not: the outer one may be purged first, or the inner one.
-    fn shows_others(&self, directory: FileId, staying: &BTreeSet<FileId>) -> Result<bool, VolumeError> {
+    /// What is shown in a directory. A removed directory in it that is shown for what stays counts by that, held already or not: the outer
+    /// one may be purged first, or the inner one.
+    fn shows(&self, directory: FileId, staying: &BTreeSet<FileId>) -> Result<Shows, VolumeError> {
         let rows = self.state.live_rows(&self.volume.nodes);
+        let mut shows = Shows::Nothing;
         let mut todo = vec![(directory, None)];
         while let Some((directory, after)) = todo.pop() {
             let page = render::list(&rows, self.state, &[directory], after.as_ref(), PAGE)?;
@@ -206,13 +221,15 @@ impl Judge<'_> {
                     let is_held = stays && self.state.pending.files.get(id).is_some_and(is_held);
                     if is_held || is_shown_though_removed(&rows, *id)? {
                         todo.push((*id, None));
-                    } else if !stays {
-                        return Ok(true);
+                    } else if stays {
+                        shows = Shows::OnlyStaying;
+                    } else {
+                        return Ok(Shows::Others);
                     }
                 }
             }
         }
-        Ok(false)
+        Ok(shows)
     }
 
     fn ignores(&mut self, place: &Place, kind: Kind) -> Result<bool, VolumeError> {

@@ -69,9 +69,8 @@ impl Volume {
                     continue;
                 }
                 let Some((seen, union)) = self.seen_at(state, file, &place)? else {
-                    if !self.take_back(state, file, &place)?
-                        && state.pending.files.get(&file).is_some_and(|delta| !delta.placements.is_empty())
-                    {
+                    // What was buried with the directory that it lay in does not lie there any more: its removal is for others to hear.
+                    if lies_at(state, file, &place) && !self.take_back(state, file, &place)? {
                         waiting.insert((file, place));
                     }
                     continue;
@@ -262,4 +261,10 @@ fn part_inner(rows: &dyn Rows, thrown: Vec<(FileId, Place)>) -> Result<[Vec<(Fil
 /// Whether bytes that were written here for a file, or for a conflict copy of it, are not published.
 pub(super) fn has_layer(state: &State, file: FileId) -> bool {
     state.bases.range((file, 0)..=(file, u64::MAX)).next().is_some()
+}
+
+/// Whether a change of this device puts a file at a place.
+fn lies_at(state: &State, file: FileId, place: &Place) -> bool {
+    let placements = state.pending.files.get(&file).map(|delta| delta.placements.as_slice());
+    placements.is_some_and(|placements| placements.iter().any(|p| !p.removed && p.place == *place))
 }

@@ -220,6 +220,32 @@ fn what_only_one_device_has_below_a_purged_directory_stays_where_it_is() {
     stays(&bob);
 }
 
+/// Simulator seed 1816585: a directory that was held in `Recovered/` was taken for one that was made there.
+#[test]
+fn a_directory_in_recovered_that_is_kept_for_what_is_ignored_in_it_is_nobody_elses() {
+    let mut world = World::new();
+    let (ada, mut bob, made) = with_directories(&mut world, 1);
+    let moved = seen(&ada, &["d0"]).unwrap();
+    ada.ask(|v| v.edit(|e| e.rename(&moved, &[FileId::ROOT], &[FileId::RECOVERED], &leaf("d0"), None)));
+    ada.push();
+    bob.pull();
+    put(&bob, made[0], "x.part");
+    bob.push();
+    let gone = seen(&ada, &["Recovered", "d0"]).unwrap();
+    ada.ask(|v| v.edit(|e| Ok(((), e.remove(&gone, &[FileId::RECOVERED])?))));
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    assert_eq!(ada.collect(NOTHING_KEPT).purged, 1);
+    bob.pull();
+    let before = world.names("log/");
+    bob.push();
+    assert_eq!(world.names("log/"), before, "nobody hears of it");
+    bob.restart();
+    assert!(seen(&bob, &["Recovered", "d0", "x.part"]).is_some());
+    assert!(seen(&ada, &["Recovered"]).is_none());
+}
+
 /// Simulator seed 1630099: the inner one of two removed directories was removed once more since, so that only the outer one is purged yet.
 #[test]
 fn a_purged_directory_is_nobody_elses_for_a_removed_one_in_it_that_is_shown_for_what_is_ignored() {

@@ -1,9 +1,12 @@
 //! What is thrown away on one device, while others go on with it, and while collections run.
 
-use crate::device::{Device, NOTHING_KEPT, Objects, TRASH, World, leaf, make_directory, noise, rename, seen};
+use crate::device::{
+    Device, NOTHING_KEPT, Objects, TRASH, World, attributes, leaf, make_directory, noise, rename, seen,
+};
 use crate::purging::hidden;
 use crate::references::collect;
 use ouro_core::id::FileId;
+use ouro_core::state::Kind;
 use ouro_sync::Stage;
 use std::collections::BTreeMap;
 
@@ -318,4 +321,25 @@ fn a_directory_that_was_brought_back_does_not_return_to_the_trash_when_a_cycle_i
         assert!(seen(device, &["a", "f"]).is_some());
         assert!(seen(device, &["a", "b", "t"]).is_some_and(|seen| seen.id == brought_back));
     }
+}
+
+/// The removal of the inner one was taken for a name that shows nothing, and ended with it: simulator seed 1816585.
+#[test]
+fn a_directory_that_was_moved_within_what_is_thrown_away_is_gone_for_all() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let outer = make_directory(&ada, "outer");
+    let make = |name| ada.ask(|v| v.edit(|e| e.create(&[outer], &leaf(name), Kind::Directory, attributes(), None)));
+    let inner = make("inner");
+    make("moved");
+    ada.push();
+    bob.pull();
+    rename(&bob, (outer, &["outer", "moved"]), (inner, "moved"));
+    bob.throw_away("outer");
+    meet(&[&bob, &ada]);
+    for device in [&ada, &bob] {
+        assert!(seen(device, &["Recovered"]).is_none() && seen(device, &["outer"]).is_none());
+    }
+    collect(&ada, &bob);
+    assert!(seen(&ada, &["Recovered"]).is_none() && hidden(&ada) == 0);
 }
