@@ -84,10 +84,11 @@ impl Sync {
                     break;
                 }
                 self.settle_down().await;
-                let mut outcome = self.push().await.map(|_| ());
-                if outcome.is_ok() && self.checkpoint_due() {
-                    outcome = self.checkpoint().await;
-                }
+                let outcome = match self.push().await {
+                    // One that is due for what was only learnt is left to whoever writes next.
+                    Ok(true) if self.checkpoint_due() => self.checkpoint().await,
+                    pushed => pushed.map(drop),
+                };
                 failures = self.heed(outcome, failures);
                 if failures > 0 {
                     self.pause(self.delay(failures)).await;

@@ -316,6 +316,23 @@ impl Device {
         self.run(|sync| async move { sync.look().await }).unwrap();
     }
 
+    pub(crate) fn is_checkpoint_due(&self) -> bool {
+        self.process.as_ref().unwrap().sync.checkpoint_due()
+    }
+
+    /// Does by itself for so long what a device does that is on.
+    pub(crate) fn goes_by_itself(&self, millis: u64) {
+        let process = self.process.as_ref().unwrap();
+        let runtime = self.world.runtime(process.group);
+        self.run(move |sync| async move {
+            sync.run();
+            runtime.sleep(millis).await;
+            sync.stop();
+            Ok(())
+        })
+        .unwrap();
+    }
+
     pub(crate) fn checkpoint(&self) {
         self.run(|sync| async move { sync.checkpoint().await }).unwrap();
     }

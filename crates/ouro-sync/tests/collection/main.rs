@@ -4,6 +4,7 @@
 
 mod device;
 mod faults;
+mod idle;
 mod purging;
 mod references;
 mod several;
