@@ -147,6 +147,7 @@ impl Volume {
                     continue;
                 }
                 self.settle_hot(state)?;
+                self.hold_unknown(state, &fresh)?;
                 fresh.overlay(&self.nodes, state.sealed.as_ref(), &state.pending.files)?;
                 let mut directories: Vec<FileId> = Vec::new();
                 directories.extend(fresh.live.keys().chain(state.live.keys()).map(|k| k.directory));

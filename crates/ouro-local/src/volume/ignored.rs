@@ -1,5 +1,6 @@
 //! Which changes never travel: those of names that `.ouroignore` or the built-in rules ignore stay in the overlay for ever.
 
+use super::learn::Built;
 use super::state::State;
 use super::trash::{Waiting, part_waiting};
 use super::{Volume, VolumeError};
@@ -10,6 +11,7 @@ use ouro_core::edit::is_shown_though_removed;
 use ouro_core::id::FileId;
 use ouro_core::name::Name;
 use ouro_core::render;
+use ouro_core::row::{Key, Row, Rows};
 use ouro_core::state::{Kind, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -137,19 +139,60 @@ impl Volume {
         let is_purged = |file: &&FileDelta| {
             file.kind == Kind::Directory && file.placements.is_empty() && file.replaced.iter().any(is_placement)
         };
+        let purged = delta.files.iter().filter(is_purged).map(|file| file.id).collect();
+        self.hold_shown_here_only(state, purged)
+    }
+
+    /// The same for removed directories whose records were forgotten by commits that this device does not learn one by one: it is about to
+    /// begin anew on `fresh`.
+    pub(super) fn hold_unknown(&self, state: &mut State, fresh: &Built) -> Result<(), VolumeError> {
+        let committed = fresh.committed(&self.nodes);
+        let mut unknown = BTreeSet::new();
+        for directory in self.removed_above_uncommitted(state, fresh)? {
+            // Every commit known here is in these rows: what is not known there was purged.
+            if committed.get(&Key::header(directory))?.is_none() {
+                unknown.insert(directory);
+            }
+        }
+        self.hold_shown_here_only(state, unknown)
+    }
+
+    /// Holds those of some removed directories that only this device shows. One with a pending change is held already, or not forgotten for
+    /// that change.
+    fn hold_shown_here_only(&self, state: &mut State, removed: BTreeSet<FileId>) -> Result<(), VolumeError> {
         let mut held = Vec::new();
-        for file in delta.files.iter().filter(is_purged) {
-            if !state.pending.files.contains_key(&file.id)
-                && is_shown_though_removed(&state.live_rows(&self.nodes), file.id)?
-                && !is_shown_though_removed(&state.base_rows(&self.nodes), file.id)?
+        for directory in removed {
+            if !state.pending.files.contains_key(&directory)
+                && is_shown_though_removed(&state.live_rows(&self.nodes), directory)?
+                && !is_shown_though_removed(&state.base_rows(&self.nodes), directory)?
             {
-                held.push(file.id);
+                held.push(directory);
             }
         }
         if held.is_empty() {
             return Ok(());
         }
         self.edit_locked(state, &mut |edit| edit.hold(&held))
+    }
+
+    /// The removed directories right above what is in no commit, also of `fresh`: what is shown here only is shown for that. The way up ends at
+    /// one that is not removed: nothing is read that was not read when these changes were laid on top, for nodes of an old tree may be gone.
+    fn removed_above_uncommitted(&self, state: &State, fresh: &Built) -> Result<BTreeSet<FileId>, VolumeError> {
+        let rows = state.live_rows(&self.nodes);
+        let sealed = state.sealed.iter().filter(|sealed| !fresh.holds(sealed)).flat_map(|sealed| sealed.files.iter());
+        let mut removed = BTreeSet::new();
+        for delta in state.pending.files.values().chain(sealed) {
+            for place in delta.placements.iter().map(|added| &added.place).chain(&delta.hint) {
+                let mut directory = place.parent;
+                while let Some(Row::Header(header)) = rows.get(&Key::header(directory))?
+                    && header.removed
+                    && removed.insert(directory)
+                {
+                    directory = header.shown.parent;
+                }
+            }
+        }
+        Ok(removed)
     }
 
     /// Reads the rules of a directory and of those above it, as a seal of something in it does.

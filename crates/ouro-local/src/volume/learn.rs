@@ -418,10 +418,7 @@ pub(crate) struct Built {
 impl Built {
     pub(crate) fn commit(&mut self, nodes: &super::NodeCache, commit: &Commit) -> Result<(), VolumeError> {
         let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
-        let (changes, digest) = {
-            let rows = TreeRows { nodes, root: self.root.as_ref(), changes: &self.base };
-            apply::apply_unseen(&rows, &commit.delta, version)?
-        };
+        let (changes, digest) = apply::apply_unseen(&self.committed(nodes), &commit.delta, version)?;
         self.base.extend(changes);
         self.digest = self.digest.plus(digest);
         let head = Head { seq: commit.seq, hash: commit.hash, hlc: commit.hlc };
@@ -441,13 +438,22 @@ impl Built {
         sealed: Option<&super::Sealed>,
         pending: &BTreeMap<FileId, FileDelta>,
     ) -> Result<(), VolumeError> {
-        let committed = |s: &super::Sealed| self.heads.get(&s.version.device).is_some_and(|h| h.seq >= s.version.seq);
-        if let Some(sealed) = sealed.filter(|sealed| !committed(sealed)) {
+        if let Some(sealed) = sealed.filter(|sealed| !self.holds(sealed)) {
             let delta = Delta { files: sealed.files.to_vec() };
             self.on_top(nodes, &delta, sealed.version)?;
         }
         let delta = Delta { files: pending.values().cloned().collect() };
         self.on_top(nodes, &delta, Version::PENDING)
+    }
+
+    /// The rows that are committed.
+    pub(crate) fn committed<'a>(&'a self, nodes: &'a super::NodeCache) -> TreeRows<'a, super::NodeCache> {
+        TreeRows { nodes, root: self.root.as_ref(), changes: &self.base }
+    }
+
+    /// Whether what is sealed is in the committed rows.
+    pub(crate) fn holds(&self, sealed: &super::Sealed) -> bool {
+        self.heads.get(&sealed.version.device).is_some_and(|head| head.seq >= sealed.version.seq)
     }
 
     fn on_top(&mut self, nodes: &super::NodeCache, delta: &Delta, version: Version) -> Result<(), VolumeError> {

@@ -1,6 +1,6 @@
 //! Records that show nothing: when they go, and what comes of what was put beside them.
 
-use crate::device::{DAY_MS, Device, NOTHING_KEPT, World, attributes, leaf, make_directory, noise, seen};
+use crate::device::{DAY_MS, Device, NOTHING_KEPT, Objects, World, attributes, leaf, make_directory, noise, seen};
 use ouro_core::edit::{Among, purgeable};
 use ouro_core::id::FileId;
 use ouro_core::state::Kind;
@@ -342,6 +342,57 @@ fn what_is_ignored_no_longer_takes_every_directory_above_it_along() {
     for device in [&ada, &bob, &world.join()] {
         assert!(seen(device, &["d0", "e", "g", "x.part"]).is_some());
         assert!(seen(device, &["Recovered"]).is_none());
+    }
+}
+
+/// Simulator seed 1900051: a storage that shows the record of the purge late, or a collection that did not wait.
+#[test]
+fn what_is_ignored_in_a_purged_directory_stays_where_it_is_on_who_begins_anew_on_the_next_checkpoint() {
+    for given_up in [false, true] {
+        let mut world = World::new();
+        let (ada, mut bob, made) = with_directories(&mut world, 1);
+        let inner = ada.ask(|v| v.edit(|e| e.create(&[made[0]], &leaf("e"), Kind::Directory, attributes(), None)));
+        ada.push();
+        bob.pull();
+        put(&bob, inner, "x.part");
+        let gone = seen(&ada, &["d0", "e"]).unwrap();
+        ada.ask(|v| v.edit(|e| Ok(((), e.remove(&gone, &[made[0]])?))));
+        ada.remove("d0");
+        ada.push();
+        bob.pull();
+        assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+        if given_up {
+            world.pass(90 * DAY_MS);
+        } else {
+            bob.look();
+        }
+        let before = world.listed("log/");
+        let ended = ada.collect(NOTHING_KEPT);
+        assert_eq!((ended.stage, ended.purged), (Stage::Ended, 2));
+        let known = |bob: &Device| bob.volume().collected().map_or(0, |collected| collected.number);
+        let (noted, number) = (known(&bob), known(&ada));
+        while known(&ada) == number {
+            ada.collect(NOTHING_KEPT);
+        }
+        let mut purging = world.listed("log/");
+        purging.retain(|name, _| !before.contains_key(name));
+        world.replace(&purging, &Objects::new());
+        bob.look();
+        assert!(known(&bob) > noted);
+        world.replace(&Objects::new(), &purging);
+        bob.look();
+        let stays = |bob: &Device| {
+            assert!(seen(bob, &["d0", "e", "x.part"]).is_some() && seen(bob, &["Recovered"]).is_none());
+            assert_eq!(bob.volume().audit().unwrap().wrong, []);
+        };
+        stays(&bob);
+        let before = world.names("log/");
+        bob.push();
+        assert_eq!(world.names("log/"), before, "nobody hears of it");
+        bob.restart();
+        stays(&bob);
+        ada.pull();
+        assert!(seen(&ada, &["d0"]).is_none() && seen(&ada, &["Recovered"]).is_none());
     }
 }
 
