@@ -10,7 +10,7 @@ pub(crate) mod group;
 mod seen;
 mod survey;
 
-pub use crate::sibling::copy_id;
+pub use crate::sibling::{copy_id, slots};
 pub use derived::COPY_MARK;
 pub use seen::{Seen, What};
 pub use survey::{Suspects, copied_from, suspects};

@@ -12,7 +12,7 @@ pub(crate) fn pick<'a>(placements: impl Iterator<Item = &'a Placement>) -> Optio
 }
 
 /// The picked placement of each slot, in slot order.
-pub(crate) fn slots(file: &File) -> Vec<&Placement> {
+pub fn slots(file: &File) -> Vec<&Placement> {
     file.placements.chunk_by(|a, b| a.slot == b.slot).filter_map(|siblings| pick(siblings.iter())).collect()
 }
 

@@ -8,7 +8,8 @@ use super::{Volume, VolumeError};
 use ouro_core::apply;
 use ouro_core::delta::{FileDelta, Register};
 use ouro_core::id::{FileId, Version};
-use ouro_core::row::{Row, Rows};
+use ouro_core::render::slots;
+use ouro_core::row::{Key, Row, Rows};
 use ouro_core::state::{File, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +51,7 @@ impl Volume {
         let above = waiting.iter().map(|(file, _)| (*file, Some(*file))).collect();
         let mut going = GoingOn { waiting, rows: &rows, above, back: BTreeSet::new() };
         let thrown: BTreeSet<FileId> = waiting.iter().map(|(file, _)| *file).collect();
-        let (mut active, mut taken) = (BTreeSet::new(), BTreeMap::new());
+        let (mut active, mut renamed) = (BTreeSet::new(), BTreeSet::new());
         for theirs in &commit.delta.files {
             let waits = thrown.contains(&theirs.id);
             let written = theirs.content.iter().filter(|content| content.value.is_some()).map(|content| &content.at);
@@ -62,26 +63,27 @@ impl Volume {
                 active.insert(theirs.id);
                 going.meet(place)?;
             }
-            if theirs.placements.is_empty() && theirs.replaced.iter().any(|(of, _)| is_name(*of)) {
-                taken.insert(theirs.id, theirs);
+            // They took a name, or moved one, or did the one to a name that waits here and the other to another.
+            if theirs.replaced.iter().any(|(of, _)| is_name(*of)) {
+                renamed.insert(theirs.id);
             }
         }
-        if active.is_empty() && taken.is_empty() {
+        if active.is_empty() && renamed.is_empty() {
             return Ok(going.back);
         }
         let version = Version { hlc: commit.hlc, device: commit.device, seq: commit.seq };
-        for row in apply::apply(&rows, &commit.delta, version)?.changes.values().flatten() {
+        let changes = apply::apply(&rows, &commit.delta, version)?.changes;
+        let elsewhere = going.with_names_elsewhere(changes.keys(), &renamed)?;
+        for row in changes.values().flatten() {
             let Row::Record(record) = row else { continue };
             let names = || record.placements.iter().filter(|name| !name.removed);
             if active.contains(&record.id) {
                 names().try_for_each(|name| going.meet(&name.place))?;
             }
-            if let Some(theirs) = taken.get(&record.id)
+            // The last name that was not thrown away here is taken: nobody threw away the file.
+            if elsewhere.contains(&record.id)
                 && record.contents.iter().any(|content| content.value.is_some())
-                && let Some(name) = names().next()
                 && let Some(over) = going.over_all(record)?
-                && let Some((before, _)) = self.seen_at(state, record.id, &name.place)?
-                && going.took_one_outside(theirs, before.file())?
             {
                 going.back.extend(over);
             }
@@ -123,10 +125,29 @@ impl GoingOn<'_> {
         Ok(())
     }
 
-    /// What of the waiting all names of a file are, or are below of; `None` if one is elsewhere.
+    /// Those of some files that have a name which does not wait, before a commit that changes these rows.
+    fn with_names_elsewhere<'k>(
+        &mut self,
+        changed: impl Iterator<Item = &'k Key>,
+        files: &BTreeSet<FileId>,
+    ) -> Result<BTreeSet<FileId>, VolumeError> {
+        let mut found = BTreeSet::new();
+        for key in changed {
+            if let Some(Row::Record(before)) = self.rows.get(key)?
+                && files.contains(&before.id)
+                && self.over_all(&before)?.is_none()
+            {
+                found.insert(before.id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What of the waiting all names of a file are, or are below of; `None` if one is elsewhere. A name that waits is
+    /// in the trash although others moved it: the later placement is seen, and what is pending is later.
     fn over_all(&mut self, record: &File) -> Result<Option<BTreeSet<FileId>>, VolumeError> {
         let mut over = BTreeSet::new();
-        for name in record.placements.iter().filter(|name| !name.removed) {
+        for name in slots(record).into_iter().filter(|name| !name.removed) {
             let itself = self.waiting.contains(&(record.id, name.place.clone()));
             let found =
                 if itself { Some(record.id) } else { find_above(self.rows, &mut self.above, name.place.parent)? };
@@ -134,18 +155,6 @@ impl GoingOn<'_> {
             over.insert(found);
         }
         Ok(Some(over))
-    }
-
-    /// Whether a commit took a name of a file that does not wait.
-    fn took_one_outside(&mut self, theirs: &FileDelta, before: &File) -> Result<bool, VolumeError> {
-        for name in before.placements.iter().filter(|name| !name.removed) {
-            if theirs.replaced.contains(&(Register::Placement { slot: name.slot }, name.version))
-                && find_above(self.rows, &mut self.above, name.place.parent)?.is_none()
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 

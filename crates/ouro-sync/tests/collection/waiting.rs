@@ -209,6 +209,61 @@ fn who_takes_the_last_other_name_of_what_waits_in_the_trash_brings_it_back() {
     }
 }
 
+/// The name that waited stood in two places, here in the trash, so not all were there: the file was gone for all, with what was written to it
+/// under the name that was taken (Collecting seed 1827896).
+#[test]
+fn who_takes_the_last_other_name_of_what_waits_in_the_trash_brings_it_back_to_where_it_was_moved() {
+    for (in_two_commits, is_written) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = World::new();
+        let (ada, bob) = (world.join(), world.join());
+        ada.write("f", &noise(1, 3_000));
+        link(&ada, "f", FileId::ROOT, "g");
+        meet(&[&ada, &bob]);
+        let file = seen(&bob, &["g"]).unwrap().id;
+        bob.ask(|volume| volume.open(file));
+        bob.throw_away("f");
+        if is_written {
+            bob.write("g", &noise(2, 3_000));
+        }
+        rename(&ada, (FileId::ROOT, &["f"]), (FileId::ROOT, "h"));
+        if in_two_commits {
+            ada.push();
+            bob.pull();
+            assert!(seen(&bob, &[TRASH, "f"]).is_some(), "it has a name elsewhere");
+        }
+        ada.remove("g");
+        ada.push();
+        bob.pull();
+        assert_eq!(bob.ask(|volume| volume.audit()).wrong, []);
+        bob.ask(|volume| volume.close(file));
+        meet(&[&bob, &ada]);
+        let content = noise(if is_written { 2 } else { 1 }, 3_000);
+        all_see(&[&ada, &bob, &world.join()], &[("h", &content)]);
+    }
+}
+
+/// Who moves a file has not edited it: it goes, however often it is moved.
+#[test]
+fn what_waits_in_the_trash_goes_though_others_move_it() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    ada.write("f", &noise(1, 3_000));
+    meet(&[&ada, &bob]);
+    let file = seen(&bob, &["f"]).unwrap().id;
+    bob.ask(|volume| volume.open(file));
+    bob.throw_away("f");
+    for (from, to) in [("f", "g"), ("g", "h")] {
+        rename(&ada, (FileId::ROOT, &[from]), (FileId::ROOT, to));
+        ada.push();
+        bob.pull();
+        assert!(seen(&bob, &[TRASH, "f"]).is_some());
+    }
+    bob.ask(|volume| volume.close(file));
+    meet(&[&bob, &ada]);
+    all_see(&[&ada, &bob, &world.join()], &[]);
+    assert!(seen(&bob, &[TRASH, "f"]).is_some_and(|seen| seen.id != file));
+}
+
 /// There was nothing to put back any more, so it stayed, and went along (Collecting seed 1748356).
 #[test]
 fn an_edit_of_what_waits_in_the_trash_brings_it_back_also_if_it_was_removed_in_between() {
