@@ -39,7 +39,9 @@ pub fn deeds(delta: &FileDelta) -> Deeds {
     let value = delta.content.as_ref().and_then(|c| c.value.as_ref());
     let first = delta.placements.first();
     let forgotten = is_forgotten(delta, unplaces, uncontents);
-    let removed = first.is_some_and(|p| p.removed) || delta.content.as_ref().is_some_and(|c| c.value.is_none());
+    // By rule only what was removed before is said to be: a directory that comes back for what is in it ([`crate::edit::Edit::hold`]).
+    let removed =
+        first.is_some_and(|p| p.removed && !p.by_rule) || delta.content.as_ref().is_some_and(|c| c.value.is_none());
     let gone = delta.placements.is_empty() && unplaces && uncontents;
     let deleted = !forgotten && (removed || (gone && value.is_none()));
     let is_new = delta.hint.is_none() && !unplaces && !uncontents;
@@ -131,6 +133,14 @@ mod tests {
             FileDelta { kind: Kind::Directory, placements: vec![gone], replaced: vec![PLACEMENT], ..delta(Some("d")) };
         let told = deeds(&removed);
         assert!(told.deleted && !told.links && told.renamed_from.is_none() && !told.forgotten);
+    }
+
+    #[test]
+    fn a_directory_that_comes_back_for_what_is_in_it_is_not_told_as_deleted() {
+        let held = AddedPlacement { by_rule: true, removed: true, ..placed("d") };
+        let directory = FileDelta { placements: vec![held], ..FileDelta::new(FileId(77), Kind::Directory, None) };
+        let told = deeds(&directory);
+        assert!(told.created && !told.deleted && told.place == Some(at("d")));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use core::ops::ControlFlow;
 
 pub(crate) use cuts::all as all_cuts;
 pub(crate) use place::{header, is_known, locate, recovered_place, rows_at};
-pub(crate) use visible::has_rows;
+pub(crate) use visible::{has_rows, shows_anything};
 pub(crate) use working::Working;
 
 /// A file as its rows are, and as it is to be.
@@ -43,6 +43,11 @@ pub(crate) struct Step {
 pub(crate) fn returns(delta: &FileDelta) -> bool {
     let is_placed = |p: &AddedPlacement| !p.by_rule && p.was.is_none();
     delta.kind == Kind::Directory && !(delta.replaced.is_empty() && delta.placements.iter().all(is_placed))
+}
+
+/// Whether others knew a directory: it was sealed, or is held since its record was purged ([`crate::edit::Edit::hold`]).
+fn was_known(directory: &File) -> bool {
+    versions(directory).any(|(_, version)| !version.is_pending()) || directory.placements.iter().any(|p| p.by_rule)
 }
 
 /// The rows that change, and what people see differently.
@@ -198,8 +203,7 @@ impl Layout<'_> {
             }
             if step.new.is_gone() {
                 went.push(id);
-                let old = step.old.iter().flat_map(|(_, file)| versions(file));
-                if old.into_iter().any(|(_, version)| !version.is_pending()) {
+                if step.old.as_ref().is_some_and(|(_, file)| was_known(file)) {
                     purged.insert(id);
                 }
             } else {
@@ -259,7 +263,7 @@ impl Layout<'_> {
     }
 
     /// What is hidden has no row where it would be shown, so what is in directories that go or return is searched for among all that is
-    /// homeless: directories, and files with one name there. What was never sealed holds none (see [`crate::edit`]).
+    /// homeless: directories, and files with one name there. What nobody else knew holds none (see [`crate::edit`]).
     fn hidden_in(&self, directories: &BTreeSet<FileId>) -> Result<(Vec<FileId>, Vec<Arc<File>>), Missing> {
         let (mut homeless, mut files) = (Vec::new(), Vec::new());
         self.work.scan(&Key::homeless(FileId(0)), &mut |key, row| {

@@ -9,7 +9,7 @@ use super::{Edit, EditError, Edited};
 use crate::content::Content;
 use crate::digest::versions;
 use crate::id::{FileId, Version};
-use crate::layout::{header, locate};
+use crate::layout::{header, locate, shows_anything};
 use crate::row::{Key, Missing, Row, Rows};
 use crate::sibling;
 use crate::state::{AttributesVersion, File, Kind, Place, Placement};
@@ -114,7 +114,8 @@ impl Edit<'_> {
     }
 
     /// Keeps removed directories that are shown here as they are shown, whatever others do with their records: a placement by rule beside
-    /// those that are there, which replaces nothing. Nothing is seen differently while the records stay.
+    /// those that are there, which replaces nothing. Nothing is seen differently while the records stay. It says that they are removed, so they
+    /// are shown as long as something in them is.
     ///
     /// # Errors
     /// [`EditError::Missing`] only.
@@ -124,12 +125,44 @@ impl Edit<'_> {
             let Some(header) = header(self.rows, id)? else { continue };
             let file = draft.file(id, Kind::Directory, None)?;
             let (version, place) = (Version::PENDING, header.shown);
-            file.placements.push(Placement { slot: 0, version, place, was: None, by_rule: true, removed: false });
+            file.placements.push(Placement { slot: 0, version, place, was: None, by_rule: true, removed: true });
             if let Some(value) = file.seen_attributes().cloned() {
                 file.attributes.push(AttributesVersion { version, value });
             }
         }
         Ok(((), draft.finish()?))
+    }
+
+    /// Lets go of those held directories ([`Edit::hold`]) in which nothing is shown any more, and returns where they stood.
+    ///
+    /// # Errors
+    /// [`EditError::Missing`] only.
+    pub fn release(self, held: &[FileId]) -> Result<(Vec<Place>, Edited), EditError> {
+        let mut draft = Draft::new(self.rows, self.pending, self.devices);
+        let (mut left, mut stood) = (held.to_vec(), Vec::new());
+        loop {
+            let mut stay = Vec::new();
+            for &id in &left {
+                let Some(header) = header(&draft.work, id)? else { continue };
+                if shows_anything(&draft.work, id)? {
+                    stay.push(id);
+                    continue;
+                }
+                stood.push(header.shown);
+                let file = draft.file(id, Kind::Directory, None)?;
+                file.placements.retain(|placement| !placement.version.is_pending());
+                if file.placements.is_empty() {
+                    file.attributes.clear();
+                }
+            }
+            if stay.len() == left.len() {
+                break;
+            }
+            // One in which others were may be empty now.
+            draft.commit()?;
+            left = stay;
+        }
+        Ok((stood, draft.finish()?))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which changes never travel: those of names that `.ouroignore` or the built-in rules ignore stay in the overlay for ever.
 
+use super::change::Change;
 use super::learn::Built;
 use super::state::State;
 use super::trash::{Waiting, part_waiting};
@@ -55,8 +56,7 @@ impl Volume {
             let stays = match judge.shows(delta.id, &staying)? {
                 Shows::Others => false,
                 Shows::OnlyStaying => true,
-                // In `Recovered/` it may as well be one that was made here and is shown there for a cycle of moves.
-                Shows::Nothing => delta.placements.iter().all(|p| p.place.parent != FileId::RECOVERED),
+                Shows::Nothing => !may_be_made_here(delta),
             };
             if !stays {
                 staying.remove(&delta.id);
@@ -175,6 +175,22 @@ impl Volume {
         self.edit_locked(state, &mut |edit| edit.hold(&held))
     }
 
+    /// Lets go of what is held ([`Volume::hold_purged`]) and shows nothing any more: what held it was removed by others, by this device, or
+    /// stands elsewhere. Nobody else would ever see it go.
+    pub(super) fn release_held(&self, state: &mut State, change: &mut Change) -> Result<(), VolumeError> {
+        let held: Vec<FileId> =
+            state.pending.files.values().filter(|d| is_held(d) && !may_be_made_here(d)).map(|d| d.id).collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        // One in which something was done here was shown until now.
+        for place in self.edit_locked(state, &mut |edit| edit.release(&held))? {
+            change.directories.push(place.parent);
+            change.bindings.push((place.parent, place.name));
+        }
+        Ok(())
+    }
+
     /// The removed directories right above what is in no commit, also of `fresh`: what is shown here only is shown for that. The way up ends at
     /// one that is not removed: nothing is read that was not read when these changes were laid on top, for nodes of an old tree may be gone.
     fn removed_above_uncommitted(&self, state: &State, fresh: &Built) -> Result<BTreeSet<FileId>, VolumeError> {
@@ -241,9 +257,15 @@ enum Shows {
     Others,
 }
 
-/// Whether a directory may be this device's only ([`Volume::hold_purged`]). One that was made here was placed by a user, but for a cycle of moves.
+/// Whether a directory is this device's only ([`Volume::hold_purged`]), or [`may_be_made_here`]: who makes one places it.
 fn is_held(delta: &FileDelta) -> bool {
-    delta.kind == Kind::Directory && delta.placements.iter().all(|p| p.by_rule)
+    let is_placed = !delta.placements.is_empty() && delta.placements.iter().all(|p| p.by_rule);
+    delta.kind == Kind::Directory && delta.replaced.is_empty() && is_placed
+}
+
+/// Whether what [`is_held`] may as well be a directory that was made here, and is in `Recovered/` for a cycle of moves.
+fn may_be_made_here(delta: &FileDelta) -> bool {
+    delta.placements.iter().any(|p| p.place.parent == FileId::RECOVERED && !p.removed)
 }
 
 impl Judge<'_> {

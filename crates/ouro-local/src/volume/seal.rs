@@ -123,6 +123,7 @@ impl Volume {
         self.edit_locked(state, &mut |edit| Ok(((), edit.settle()?)))?;
         let mut waiting = self.bury(state, change, &|state, seen| !state.open.contains_key(&seen.id))?;
         self.take_back_ignored(state)?;
+        self.release_held(state, change)?;
         change.append(self.keep_identities(state, &mut waiting)?);
         state.trash_waits = !waiting.is_empty();
         self.edit_locked(state, &mut |edit| edit.place_newborns())?;

@@ -3,7 +3,7 @@
 use crate::device::{DAY_MS, Device, NOTHING_KEPT, Objects, World, attributes, leaf, make_directory, noise, seen};
 use ouro_core::edit::{Among, purgeable};
 use ouro_core::id::FileId;
-use ouro_core::state::Kind;
+use ouro_core::state::{Kind, Place};
 use ouro_sync::Stage;
 use std::sync::atomic::Ordering;
 
@@ -417,6 +417,125 @@ fn a_directory_that_only_one_device_has_any_more_is_removed_as_any_other() {
     bob.push();
     assert!(seen(&bob, &["d0"]).is_none() && hidden(&bob) == 0);
     assert_eq!(world.names("log/"), before, "nobody else had it");
+}
+
+/// Bob's directory `d0` was purged; he has it for what comes back in it: he removed the file `g`, which he had moved out of there, and learnt
+/// then that Carol had written to it where it was. The others see it where he moved it to.
+fn with_one_held_for_what_came_back() -> (World, [Device; 3], FileId) {
+    let mut world = World::new();
+    let (ada, bob, made) = with_directories(&mut world, 1);
+    put(&ada, made[0], "g");
+    ada.push();
+    bob.pull();
+    let carol = world.join();
+    carol.pull();
+    let g = seen(&carol, &["d0", "g"]).unwrap();
+    let place = Place { parent: made[0], name: leaf("g") };
+    carol.ask(|v| v.write(g.id, &place, 0, b"written by carol"));
+    bob.ask(|v| v.edit(|e| e.rename(&g, &[made[0]], &[FileId::ROOT], &leaf("g"), None)));
+    bob.push();
+    ada.pull();
+    ada.remove("d0");
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    bob.remove("g");
+    carol.look();
+    ada.pull();
+    let ended = ada.collect(NOTHING_KEPT);
+    assert_eq!((ended.stage, ended.purged), (Stage::Ended, 1));
+    bob.pull();
+    assert!(seen(&bob, &["d0", "g"]).is_some() && seen(&bob, &["Recovered"]).is_none());
+    assert!(seen(&ada, &["g"]).is_some() && seen(&ada, &["d0"]).is_none());
+    (world, [ada, bob, carol], made[0])
+}
+
+fn nobody_has_it_any_more(world: &mut World, devices: &[Device; 3]) {
+    for device in devices {
+        device.push();
+    }
+    for device in devices.iter().chain([&world.join()]) {
+        device.pull();
+        for path in ["d0", "g", "Recovered"] {
+            assert!(seen(device, &[path]).is_none(), "{path}");
+        }
+        assert_eq!(device.volume().counts().pending, 0);
+        assert_eq!(device.volume().audit().unwrap().wrong, []);
+    }
+}
+
+/// Simulator seed 1831462: the directory stayed, for one device only, when there was nothing in it any more.
+#[test]
+fn a_held_directory_goes_when_others_remove_what_came_back_in_it() {
+    let (mut world, devices, _) = with_one_held_for_what_came_back();
+    let [ada, bob, _] = &devices;
+    ada.remove("g");
+    ada.push();
+    bob.pull();
+    assert!(seen(bob, &["d0"]).is_none());
+    nobody_has_it_any_more(&mut world, &devices);
+}
+
+#[test]
+fn a_held_directory_in_which_its_device_removed_what_came_back_goes_with_the_commit() {
+    let (mut world, devices, d0) = with_one_held_for_what_came_back();
+    let bob = &devices[1];
+    let g = seen(bob, &["d0", "g"]).unwrap();
+    bob.ask(|v| v.edit(|e| Ok(((), e.remove(&g, &[d0])?))));
+    assert!(seen(bob, &["d0"]).is_some(), "whoever removes a tree finds it");
+    nobody_has_it_any_more(&mut world, &devices);
+}
+
+#[test]
+fn a_held_directory_comes_back_for_all_with_what_came_back_in_it() {
+    let (mut world, [ada, bob, carol], _) = with_one_held_for_what_came_back();
+    for device in [&bob, &ada, &carol] {
+        device.push();
+        device.pull();
+    }
+    for device in [&ada, &bob, &carol, &world.join()] {
+        device.pull();
+        assert!(seen(device, &["d0", "g"]).is_some() && seen(device, &["g"]).is_none());
+        assert!(seen(device, &["Recovered"]).is_none());
+        assert_eq!(device.volume().audit().unwrap().wrong, []);
+    }
+}
+
+/// A removed directory in it that is not purged yet is then, here too, in one that nobody knows.
+#[test]
+fn what_is_hidden_in_a_held_directory_is_in_order_when_that_goes() {
+    let mut world = World::new();
+    let (ada, bob, made) = with_directories(&mut world, 1);
+    let carol = world.join();
+    let make =
+        |name: &str| ada.ask(|v| v.edit(|e| e.create(&[made[0]], &leaf(name), Kind::Directory, attributes(), None)));
+    make("e");
+    ada.push();
+    bob.pull();
+    carol.pull();
+    put(&bob, made[0], "x.part");
+    for device in [&ada, &carol] {
+        let gone = seen(device, &["d0", "e"]).unwrap();
+        device.ask(|v| v.edit(|e| Ok(((), e.remove(&gone, &[made[0]])?))));
+    }
+    ada.remove("d0");
+    ada.push();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    bob.look();
+    carol.look();
+    ada.pull();
+    let ended = ada.collect(NOTHING_KEPT);
+    assert_eq!((ended.stage, ended.purged), (Stage::Ended, 1), "only the outer one");
+    bob.pull();
+    let file = seen(&bob, &["d0", "x.part"]).unwrap();
+    bob.ask(|v| v.edit(|e| Ok(((), e.remove(&file, &[made[0]])?))));
+    bob.write("f", b"new");
+    bob.push();
+    assert!(seen(&bob, &["d0"]).is_none());
+    for device in [&bob, &ada] {
+        device.pull();
+        assert_eq!((device.volume().audit().unwrap().wrong, hidden(device)), (vec![], 1));
+    }
 }
 
 #[test]
