@@ -3,7 +3,7 @@
 use crate::{Sync, SyncError};
 use bytes::Bytes;
 use ouro_core::content::{BlobRef, Locator, ObjectId};
-use ouro_core::id::BlobId;
+use ouro_core::id::{BlobId, NodeId};
 use ouro_core::row::Missing;
 use ouro_local::volume::VolumeError;
 use ouro_repo::{OpenNode, RepoError};
@@ -176,7 +176,7 @@ impl Sync {
             return Err(SyncError::NodeLost);
         }
         let opened = self.repo.fetch_node(&missing).await?;
-        self.keep_node(missing, opened).await?;
+        self.keep_nodes(vec![(missing.node, opened)]).await?;
         // Whoever missed the root of the index will ask for what is below it next. All of that is brought beside: a reader goes down one way
         // and waits for one node of each level, not for the inner nodes of a whole box, which lie in as many packs as checkpoints wrote them.
         if self.volume.checkpoint_root().is_some_and(|root| root.id == missing.node && root.level > 0) {
@@ -185,10 +185,9 @@ impl Sync {
         Ok(())
     }
 
-    async fn keep_node(self: &Arc<Self>, missing: Missing, opened: OpenNode) -> Result<(), SyncError> {
-        self.volume.nodes().offer(missing.node, &opened.node);
-        let kept = self.blocking(move |sync| sync.volume.nodes().store().put_many(&[(missing.node, opened)])).await?;
-        Ok(kept?)
+    /// Keeps index nodes that came, for readers and for the next start.
+    pub(crate) async fn keep_nodes(self: &Arc<Self>, brought: Vec<(NodeId, OpenNode)>) -> Result<(), SyncError> {
+        Ok(self.blocking(move |sync| sync.volume.nodes().put_many(&brought, |opened| &opened.node)).await??)
     }
 
     /// Does something with the volume, bringing what it misses until it can be done. Runs off the async threads.

@@ -98,14 +98,9 @@ impl Sync {
 
     async fn bring_together(self: &Arc<Self>, nodes: Vec<Missing>) -> Result<(), SyncError> {
         let mut brought: Vec<(NodeId, OpenNode)> = Vec::with_capacity(nodes.len());
-        let mut keep = |id, opened: OpenNode| {
-            // Who lists meanwhile finds it at once, not only when all are on disk.
-            self.volume.nodes().offer(id, &opened.node);
-            brought.push((id, opened));
-        };
-        let fetched = self.repo.fetch_nodes(&nodes, &mut keep).await;
+        let fetched = self.repo.fetch_nodes(&nodes, &mut |id, opened| brought.push((id, opened))).await;
         let total = brought.len() as u64;
-        self.blocking(move |sync| sync.volume.nodes().store().put_many(&brought)).await??;
+        self.keep_nodes(brought).await?;
         self.tell(|status| {
             status.index.0 += total;
             status.index.1 = status.index.1.max(status.index.0);

@@ -52,8 +52,23 @@ impl NodeCache {
         Ok(gone)
     }
 
+    /// Keeps nodes that came from the remote, on disk and, as `decoded` gives them, in memory. On disk first: what is done on a node that is seen
+    /// goes to the journal, and the next start lays it on that node again, with or without a network.
+    ///
+    /// # Errors
+    /// As [`NodeStore::put_many`]; then none is kept.
+    pub fn put_many<B: AsRef<[u8]>>(
+        &self,
+        nodes: &[(NodeId, B)],
+        decoded: impl Fn(&B) -> &Arc<Node>,
+    ) -> Result<(), LocalError> {
+        self.store.put_many(nodes)?;
+        nodes.iter().for_each(|(id, node)| self.offer(*id, decoded(node)));
+        Ok(())
+    }
+
     /// Holds a decoded node in memory if there is room: what readers use is not pushed out for one that nobody asked for yet.
-    pub fn offer(&self, id: NodeId, node: &Arc<Node>) {
+    fn offer(&self, id: NodeId, node: &Arc<Node>) {
         let has_room = self.decoded.lock().weight + node.weight() <= DECODED_BYTES_MAX;
         if has_room {
             self.keep(id, node);

@@ -4,10 +4,12 @@ use crate::device::{End, Work};
 use crate::history::History;
 use crate::identity::link;
 use crate::tree::{self, Spot};
+use futures::executor::block_on;
 use ouro_core::name::Name;
 use ouro_core::state::{Attributes, Kind, Place};
 use ouro_local::ledger::Write;
 use ouro_local::volume::{Volume, VolumeError};
+use ouro_remote::Store;
 
 const ADA: usize = 0;
 const BOB: usize = 1;
@@ -487,6 +489,41 @@ fn who_misses_the_root_of_the_index_waits_for_it_alone_and_what_is_above_the_lea
         assert_eq!(held(), inner + more);
         let bytes = bob.nodes().store().get(&leaf.node).expect("readable").expect("just brought");
         assert_eq!(ouro_core::tree::Node::decode(&bytes).expect("a node").level(), 0);
+    }
+}
+
+#[test]
+fn what_was_done_on_an_index_node_that_just_came_is_there_after_a_power_cut_without_network() {
+    for index_comes_beside in [false, true] {
+        let mut history = History::calm(2);
+        create(&history.volume(ADA), "f", b"text");
+        for (at, work) in [(ADA, Work::Push), (ADA, Work::Checkpoint), (BOB, Work::Begin)] {
+            history.finish(at, work);
+        }
+        let bob = history.volume(BOB);
+        let missing = tree::spots(&bob).expect_err("nothing was brought yet");
+        if index_comes_beside {
+            history.begin_for(BOB, Work::FetchIndex, 0);
+        } else {
+            let process = history.device(BOB).process();
+            let sync = std::sync::Arc::clone(&process.sync);
+            let bringing = async move { sync.fetch_node(missing).await.expect("it is there") };
+            history.world.spawn(process.group, Box::pin(bringing));
+        }
+        // The first moment at which it is seen.
+        while tree::spots(&bob).is_err() {
+            assert!(history.world.step(), "it comes");
+        }
+        rename(&bob, "/f", "mine");
+        bob.flush(true).expect("the journal is written");
+        // The start finds no remote to bring a node from.
+        for object in block_on(history.remote().list("nodes/")).expect("listed") {
+            block_on(history.remote().delete(&object.name)).expect("deleted");
+        }
+        history.restart(BOB, End::PowerCutLosingAll);
+        let booted = history.volume(BOB);
+        let after: Vec<String> = tree::spots(&booted).expect("the node is here").into_keys().collect();
+        assert_eq!(after, ["", "/mine"]);
     }
 }
 
