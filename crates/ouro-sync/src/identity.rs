@@ -1,5 +1,6 @@
 //! Who this device is: noticing that it cannot go on under its name, and going on under another.
 
+use crate::collection::LOOK_BEFORE_PUT_MS;
 use crate::{Sync, SyncError};
 use ouro_core::content::Content;
 use ouro_core::id::{BlobId, DeviceId, DeviceNo, FileId, Seq};
@@ -106,6 +107,22 @@ impl Sync {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Called right before a commit is published: whether this device went on as another, since it may not write under its number or its next
+    /// name. One that a copy of it wrote under may be free again, below a collection's checkpoint, where nobody reads any more. The caller has the turn.
+    ///
+    /// # Errors
+    /// As [`Sync::check_log`]; then nothing may be published.
+    pub(crate) async fn check_name(self: &Arc<Self>) -> Result<bool, SyncError> {
+        if self.check_number().await? {
+            return Ok(true);
+        }
+        // Who has looked lately met every collection that can have taken a record since; of branches none does.
+        if !self.line().is_main() || !self.look_due(LOOK_BEFORE_PUT_MS) || !self.is_copied().await? {
+            return Ok(false);
+        }
+        self.renew(Renewal::Copied).await.map(|()| true)
     }
 
     /// Holds this device's log against what it knows of it. Whether somebody else wrote in it: the name of its next commit holds what is not

@@ -128,6 +128,7 @@ impl Import {
     /// # Errors
     /// What the remote or the disk says.
     pub async fn begin(sync: Arc<Sync>) -> Result<Import, SyncError> {
+        sync.look_before_publishing().await?;
         let turn = sync.turn.lock().await;
         sync.finish_earlier().await?;
         drop(turn);

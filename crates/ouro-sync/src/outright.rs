@@ -55,7 +55,7 @@ impl Sync {
     /// Publishes a commit that was fixed outright and is not confirmed yet.
     pub(crate) async fn finish_outright(self: &Arc<Self>) -> Result<(), SyncError> {
         let Some((commit, bytes)) = self.volume.outright() else { return Ok(()) };
-        if self.check_number().await? {
+        if self.check_name().await? {
             return Ok(());
         }
         let bytes = Bytes::copy_from_slice(&bytes);

@@ -32,10 +32,7 @@ impl Sync {
     /// # Errors
     /// Anything the remote or the disk says. That another machine writes as this device is none: this one goes on as another device.
     pub async fn push(self: &Arc<Self>) -> Result<bool, SyncError> {
-        if self.has_unpublished() {
-            // What this device takes for stored may be gone, and the next name of its log may have been a copy's and be free again.
-            self.look_if_due(LOOK_BEFORE_PUT_MS).await?;
-        }
+        self.look_before_publishing().await?;
         let _turn = self.turn.lock().await;
         self.finish_outright().await?;
         let Some(sealed) = self.with_all(|sync| sync.volume.seal()).await? else { return Ok(false) };
@@ -43,6 +40,12 @@ impl Sync {
         let outcome = self.push_anyhow(sealed).await;
         self.tell(|status| status.pushing = false);
         outcome.map(|_| true)
+    }
+
+    /// Looks for collections if something is to be published and the last time is long ago: what this device takes for stored may be gone, and the
+    /// next name of its log may have been a copy's and be free again. The caller does not have the turn.
+    pub(crate) async fn look_before_publishing(self: &Arc<Self>) -> Result<(), SyncError> {
+        if self.has_unpublished() { self.look_if_due(LOOK_BEFORE_PUT_MS).await } else { Ok(()) }
     }
 
     /// Whether something was changed here that is not on the remote, as far as this device knows.
@@ -77,7 +80,7 @@ impl Sync {
             Some((bytes, hash)) => (Bytes::copy_from_slice(bytes), *hash),
             None => self.make_record(sealed).await?,
         };
-        if self.check_number().await? {
+        if self.check_name().await? {
             return Err(SyncError::Renewed);
         }
         let Version { seq, device, .. } = sealed.version;

@@ -4,7 +4,7 @@ use crate::device::{DAY_MS, HOUR_MS, NOTHING_KEPT, Objects, World, noise};
 use ouro_core::id::DeviceNo;
 use ouro_core::retention::Retention;
 use ouro_repo::RepoError;
-use ouro_sync::{CollectOptions, GRACE_MS, Stage, SyncError};
+use ouro_sync::{CollectOptions, GRACE_MS, Import, Stage, SyncError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
@@ -119,7 +119,7 @@ fn without_the_storages_time_everybody_acknowledges_twice() {
 #[test]
 fn a_device_comes_back_after_ninety_days_with_work_that_it_never_published() {
     // Who publishes without having looked at the collections would refer to what is gone (simulator seed 619630).
-    for looks in [true, false] {
+    for (looks, imports) in [(true, false), (false, false), (false, true)] {
         let mut world = World::new();
         let (ada, mut bob) = (world.join(), world.join());
         let content = noise(1, 100_000);
@@ -149,6 +149,9 @@ fn a_device_comes_back_after_ninety_days_with_work_that_it_never_published() {
         bob.place.faults().set_unreachable(false);
         if looks {
             bob.look();
+        }
+        if imports {
+            bob.run(|sync| async move { Import::begin(sync).await.map(drop) }).unwrap();
         }
         bob.push();
         ada.pull();

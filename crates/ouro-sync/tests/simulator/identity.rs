@@ -14,9 +14,10 @@ use ouro_local::pins::Pin;
 use ouro_local::volume::{Identity, Volume, VolumeError};
 use ouro_remote::Store;
 use ouro_repo::{Body, RULES, Record, RepoError};
-use ouro_sync::SyncError;
+use ouro_sync::{Import, SyncError};
 use ouro_testkit::sim::Chance;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 const ADA: usize = 0;
 const BOB: usize = 1;
@@ -178,15 +179,27 @@ fn a_commit_that_was_fixed_and_lost_its_place_to_a_copy_goes_on_with_what_was_wr
     }
 }
 
-/// Simulator seed 687: the commit went under a name that was free again, below the checkpoint from which everybody reads on.
+/// What publishes first after a device was away.
+#[derive(Clone, Copy, Debug)]
+enum First {
+    Push,
+    Import,
+    Snapshot,
+}
+
+/// Simulator seed 687, Whole seed 1907465: the commit went under a name that was free again, below the checkpoint from which everybody reads on.
 #[test]
 fn a_copy_that_comes_back_after_the_records_in_its_place_were_collected_loses_nothing() {
-    for (restarts, seals) in [(false, true), (true, true), (true, false)] {
+    let pushes = [(false, true), (true, true), (true, false)].map(|(restarts, seals)| (restarts, seals, First::Push));
+    let others = [(true, First::Import), (true, First::Snapshot), (false, First::Snapshot)];
+    for (restarts, seals, first) in pushes.into_iter().chain(others.map(|(seals, first)| (false, seals, first))) {
         let (mut history, twin) = with_a_copy();
         create(&history.volume(twin), "", "of the twin", b"sealed");
+        history.finish(twin, Work::Look);
         history.device(twin).store.set_unreachable(true);
         if seals {
             assert!(history.try_to(twin, Work::Push).is_err());
+            assert!(history.volume(twin).sealed().is_some());
         }
         create(&history.volume(twin), "", "later", b"pending");
         for n in 0..3 {
@@ -206,8 +219,20 @@ fn a_copy_that_comes_back_after_the_records_in_its_place_were_collected_loses_no
             history.volume(twin).flush(true).unwrap();
             history.restart(twin, End::PowerCutLosingAll);
         }
-        history.finish(twin, Work::Push);
-        assert_ne!(id_of(&history, twin), id_of(&history, ADA));
+        let sync = Arc::clone(&history.device(twin).process().sync);
+        let published = history.bring(twin, async move {
+            match first {
+                First::Push => sync.push().await.map(drop),
+                First::Import => Import::begin(sync).await.map(drop),
+                First::Snapshot => {
+                    let turn = sync.turn().await;
+                    let taken = sync.commit_as(&turn, "a snapshot".to_owned()).await?;
+                    taken.map_or(Ok(()), |taken| taken.published)
+                }
+            }
+        });
+        published.unwrap();
+        assert_ne!(id_of(&history, twin), id_of(&history, ADA), "{first:?}");
         history.finish(twin, Work::Look);
         history.finish(twin, Work::Push);
         let seen = history.exchange();
