@@ -87,7 +87,7 @@ impl From<SyncError> for Failure {
             SyncError::CollectionHidden | SyncError::CollectionBusy => {
                 Failure::new(FailureKind::Retry, error.to_string())
             }
-            SyncError::Stopped | SyncError::NoNumber | SyncError::Renewed => {
+            SyncError::Stopped | SyncError::NoNumber | SyncError::Renewed | SyncError::LookDue => {
                 Failure::new(FailureKind::Retry, error.to_string())
             }
         }

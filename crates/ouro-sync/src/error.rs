@@ -83,6 +83,9 @@ pub enum SyncError {
     /// This device goes on under another identity, and what was under way goes along.
     #[error("this device goes on under another identity: try again")]
     Renewed,
+    /// A commit may refer to what a collection took that did not wait for this device.
+    #[error("this device was away for long and has to look first at what was collected meanwhile: try again")]
+    LookDue,
     /// Chance gave no number that is free.
     #[error("no free device number was drawn: try again")]
     NoNumber,
@@ -135,6 +138,7 @@ impl SyncError {
             SyncError::Stopped
             | SyncError::NoNumber
             | SyncError::Renewed
+            | SyncError::LookDue
             | SyncError::CollectionHidden
             | SyncError::CollectionBusy => true,
             _ => false,

@@ -27,6 +27,16 @@ pub enum Renewal {
     SameNumber,
 }
 
+/// What stands in the log under the name of this device's next commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextName {
+    Free,
+    /// The very commit that waits here to be published: nobody answered.
+    Own,
+    /// Somebody else's, or it is one that somebody else's had before a collection.
+    Taken,
+}
+
 impl Renewal {
     /// Why, for people.
     fn reason(self) -> &'static str {
@@ -113,31 +123,46 @@ impl Sync {
     /// name. One that a copy of it wrote under may be free again, below a collection's checkpoint, where nobody reads any more. The caller has the turn.
     ///
     /// # Errors
-    /// As [`Sync::check_log`]; then nothing may be published.
+    /// [`SyncError::LookDue`] if a collection did not wait for it: what the commit refers to may be gone. As [`Sync::check_log`]. Then nothing may be
+    /// published.
     pub(crate) async fn check_name(self: &Arc<Self>) -> Result<bool, SyncError> {
         if self.check_number().await? {
             return Ok(true);
         }
         // Who has looked lately met every collection that can have taken a record since; of branches none does.
-        if !self.line().is_main() || !self.look_due(LOOK_BEFORE_PUT_MS) || !self.is_copied().await? {
+        if !self.line().is_main() || !self.look_due(LOOK_BEFORE_PUT_MS) {
             return Ok(false);
         }
-        self.renew(Renewal::Copied).await.map(|()| true)
+        match self.next_name().await? {
+            NextName::Taken => self.renew(Renewal::Copied).await.map(|()| true),
+            // Whoever marked since saw it.
+            NextName::Own => Ok(false),
+            NextName::Free if self.must_look().await? => Err(SyncError::LookDue),
+            NextName::Free => Ok(false),
+        }
     }
 
-    /// Holds this device's log against what it knows of it. Whether somebody else wrote in it: the name of its next commit holds what is not
-    /// its own.
+    /// Whether somebody else wrote in this device's log: the name of its next commit holds what is not its own.
     ///
     /// # Errors
     /// As [`Sync::check_log`].
     async fn is_copied(self: &Arc<Self>) -> Result<bool, SyncError> {
+        Ok(self.next_name().await? == NextName::Taken)
+    }
+
+    /// Holds this device's log against what it knows of it.
+    ///
+    /// # Errors
+    /// As [`Sync::check_log`].
+    async fn next_name(self: &Arc<Self>) -> Result<NextName, SyncError> {
         let next = self.volume.own_seq().next();
         let found = self.repo.read_record_bytes(self.device(), next).await?;
         let covered = self.check_log().await?;
-        let Some(found) = found else { return Ok(covered >= next) };
+        let Some(found) = found else { return Ok(if covered >= next { NextName::Taken } else { NextName::Free }) };
         let sealed = self.volume.sealed().and_then(|sealed| sealed.record).map(|(bytes, _)| bytes);
         let outright = self.volume.outright().map(|(_, bytes)| bytes);
-        Ok(![sealed, outright].into_iter().flatten().any(|own| *own == *found))
+        let is_own = [sealed, outright].into_iter().flatten().any(|own| *own == *found);
+        Ok(if is_own { NextName::Own } else { NextName::Taken })
     }
 
     /// Holds what this device published last against what lies there. Returns up to where the newest collection covers its log: a collection keeps
@@ -188,8 +213,11 @@ impl Sync {
             let before = (self.device(), self.volume.own_seq());
             self.check_identity().await?;
             if is_ahead() {
-                // The next record of the log may be the very one that waits here to be published.
-                self.finish_earlier().await?;
+                match self.finish_earlier().await {
+                    // The next record of the log may be the very one that waits here to be published. What is not there waits on.
+                    Err(SyncError::LookDue) => {}
+                    finished => finished?,
+                }
             }
             if before == (self.device(), self.volume.own_seq()) {
                 // The storage does not show what the checkpoint holds: nothing is known that speaks against standing on it.

@@ -79,6 +79,8 @@ pub struct Sync {
     imports: AtomicU64,
     /// When this process looked for collections last: by the steady clock and by the wall's, in nanoseconds.
     looked: Mutex<Option<(u64, i64)>>,
+    /// The newest collection with regard to which all that was fixed here before is in order, as far as this process saw to it.
+    cleared: AtomicU64,
     /// The collection that this device's hint says was acknowledged, as far as this process knows.
     hinted: Mutex<u64>,
     /// Commits that are needed of devices that were removed, since others are made on them.
@@ -112,6 +114,7 @@ impl Sync {
             neighbours: neighbours::Neighbours::default(),
             imports: AtomicU64::new(0),
             looked: Mutex::default(),
+            cleared: AtomicU64::new(0),
             hinted: Mutex::default(),
             needed: Mutex::default(),
             rules_supported: AtomicU32::new(0),

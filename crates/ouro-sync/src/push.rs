@@ -45,7 +45,8 @@ impl Sync {
     /// Looks for collections if something is to be published and the last time is long ago: what this device takes for stored may be gone, and the
     /// next name of its log may have been a copy's and be free again. The caller does not have the turn.
     pub(crate) async fn look_before_publishing(self: &Arc<Self>) -> Result<(), SyncError> {
-        if self.has_unpublished() { self.look_if_due(LOOK_BEFORE_PUT_MS).await } else { Ok(()) }
+        let publishes = self.has_unpublished() || self.volume.has_sealable();
+        if publishes { self.look_if_due(LOOK_BEFORE_PUT_MS).await } else { Ok(()) }
     }
 
     /// Whether something was changed here that is not on the remote, as far as this device knows.

@@ -1,5 +1,6 @@
 //! Commits that somebody asks for: now, under a name, or as one that holds nothing else.
 
+use crate::collection::LOOK_BEFORE_PUT_MS;
 use crate::{Sync, SyncError};
 use ouro_core::id::{DeviceNo, Seq, Version};
 use ouro_local::volume::Sealed;
@@ -19,8 +20,12 @@ pub struct Taken {
 }
 
 impl Sync {
-    /// Waits for the turn.
-    pub async fn turn(&self) -> Turn<'_> {
+    /// Waits for the turn. Who was not there for a while looks for collections before: with the turn it cannot, and what it publishes would wait.
+    pub async fn turn(self: &Arc<Self>) -> Turn<'_> {
+        if let Err(error) = self.look_if_due(LOOK_BEFORE_PUT_MS).await {
+            // What is done is kept here, and published after a look.
+            tracing::warn!(%error, "collections cannot be looked for");
+        }
         Turn(self.turn.lock().await)
     }
 

@@ -100,14 +100,15 @@ impl Sync {
         }
         let missed = self.misses(newest, before);
         self.forget_places(newest, missed).await?;
+        if missed {
+            self.renew_sealed().await?;
+            self.cleared.fetch_max(newest.number.0, Ordering::Relaxed);
+        }
         let heads = self.volume.heads();
         let behind = |(device, seq): &(DeviceNo, Seq)| heads.get(device).is_none_or(|h| h.seq < *seq);
         if self.imports.load(Ordering::Relaxed) > 0 || newest.marked.iter().any(behind) {
             // What an import has stored is in no record yet; and who lacks commits may show what is dead. The next look comes soon.
             return Ok(());
-        }
-        if missed {
-            self.renew_sealed().await?;
         }
         self.finish_outright().await?;
         for _ in 0..FLUSHES_MAX {
@@ -135,6 +136,21 @@ impl Sync {
         let unheard = |c: &Collection| c.ends.is_some() && acknowledged < c.number.0 && !self.was_waited_for(c);
         let ended = unheard(newest) || before.is_some_and(unheard);
         acknowledged < newest.number.0 && (ended || newest.expired.contains(&self.volume.device()))
+    }
+
+    /// Whether what is fixed here may refer to what a collection took that did not wait for this device, and that no look has met yet.
+    ///
+    /// # Errors
+    /// What the remote says.
+    pub(crate) async fn must_look(&self) -> Result<bool, SyncError> {
+        let (newest, before) = match self.repo.collections().await {
+            Ok(collections) => newest_and_before(collections),
+            // Nothing goes because of one that cannot be read.
+            Err(error) if error.is_corrupt() => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let is_cleared = |newest: &Collection| newest.number.0 <= self.cleared.load(Ordering::Relaxed);
+        Ok(newest.is_some_and(|newest| self.misses(&newest, before.as_ref()) && !is_cleared(&newest)))
     }
 
     /// Whether bytes that this device referred to, without having published that, may be gone: a collection did not wait for it, or for what it

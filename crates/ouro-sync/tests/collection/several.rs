@@ -1,11 +1,12 @@
 //! Several devices: who is away, who comes back, and two who collect at once.
 
-use crate::device::{DAY_MS, HOUR_MS, NOTHING_KEPT, Objects, World, noise};
+use crate::device::{DAY_MS, Device, HOUR_MS, NOTHING_KEPT, Objects, World, noise};
 use ouro_core::id::DeviceNo;
 use ouro_core::retention::Retention;
 use ouro_repo::RepoError;
 use ouro_sync::{CollectOptions, GRACE_MS, Import, Stage, SyncError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 fn immediate() -> CollectOptions {
@@ -116,10 +117,69 @@ fn without_the_storages_time_everybody_acknowledges_twice() {
     assert_eq!(bob.files(), ada.files());
 }
 
+/// What a device does first that was away; then it publishes everything.
+#[derive(Clone, Copy, Debug)]
+enum First {
+    Look,
+    Push,
+    Import,
+    Snapshot,
+    Restore,
+    Merge,
+    /// A snapshot, for which the storage is there again when it could not look.
+    Blindly,
+    /// A snapshot without the storage.
+    Offline,
+    /// It was in the middle of an import, and pushes.
+    Awakes,
+}
+
+impl First {
+    fn is_done_by(self, device: &Device, has_sealed: bool) {
+        let place = Arc::clone(&device.place);
+        place.faults().set_unreachable(matches!(self, First::Blindly | First::Offline));
+        let published = device.run(move |sync| async move {
+            let named = || "a snapshot".to_owned();
+            let taken = match self {
+                First::Look => return sync.look().await.map(drop),
+                First::Push | First::Awakes => return Ok(()),
+                First::Import => return Import::begin(sync).await.map(drop),
+                First::Snapshot | First::Offline => sync.commit_as(&sync.turn().await, named()).await?,
+                First::Restore => {
+                    let turn = sync.turn().await;
+                    sync.seal_rest(&turn).await?;
+                    sync.commit_as(&turn, named()).await?
+                }
+                First::Merge => sync.merge(&sync.turn().await, Vec::new(), named()).await?,
+                First::Blindly => {
+                    let turn = sync.turn().await;
+                    place.faults().set_unreachable(false);
+                    sync.commit_as(&turn, named()).await?
+                }
+            };
+            taken.map_or(Ok(()), |taken| taken.published)
+        });
+        match self {
+            First::Blindly | First::Offline => {
+                assert_eq!(matches!(published, Err(SyncError::LookDue)), matches!(self, First::Blindly));
+                assert!(published.is_err(), "{self:?} {has_sealed}");
+                // It is kept here unless an earlier one has to go first.
+                let message = device.volume().sealed().map(|sealed| sealed.message);
+                assert_eq!(message.as_deref(), Some(if has_sealed { "" } else { "a snapshot" }));
+                device.place.faults().set_unreachable(false);
+            }
+            _ => published.unwrap(),
+        }
+    }
+}
+
 #[test]
 fn a_device_comes_back_after_ninety_days_with_work_that_it_never_published() {
     // Who publishes without having looked at the collections would refer to what is gone (simulator seed 619630).
-    for (looks, imports) in [(true, false), (false, false), (false, true)] {
+    let looks = [First::Look, First::Push, First::Import, First::Snapshot, First::Restore, First::Merge];
+    let all = looks.into_iter().chain([First::Blindly, First::Offline, First::Awakes]);
+    // Also if nothing was sealed before: the place of the content is known all the same.
+    for (first, seals) in all.flat_map(|first| [(first, true), (first, false)]) {
         let mut world = World::new();
         let (ada, mut bob) = (world.join(), world.join());
         let content = noise(1, 100_000);
@@ -127,12 +187,15 @@ fn a_device_comes_back_after_ninety_days_with_work_that_it_never_published() {
         ada.write("both", b"of the beginning");
         ada.push();
         bob.pull();
+        let begins = matches!(first, First::Awakes);
+        let import = begins.then(|| bob.run(Import::begin).unwrap());
         // Bob seals a commit that refers to what is there, and its bytes are fixed; then he is away.
         bob.write("copy", &content);
         bob.write("both", b"by bob, who was away for a long time and whose words are not to be lost");
         bob.place.faults().set_unreachable(true);
-        let sealed = bob.run(|sync| async move { sync.push().await });
-        assert!(sealed.is_err());
+        if seals {
+            assert!(bob.run(|sync| async move { sync.push().await }).is_err());
+        }
         bob.write("later", &noise(5, 30_000));
         ada.remove("theirs");
         ada.push();
@@ -145,19 +208,18 @@ fn a_device_comes_back_after_ninety_days_with_work_that_it_never_published() {
         assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended, "nobody waits for ninety days");
         world.pass(HOUR_MS);
         assert_eq!(ada.collect(NOTHING_KEPT).stage, Stage::Ended, "and what came since goes as well");
-        bob.restart();
-        bob.place.faults().set_unreachable(false);
-        if looks {
-            bob.look();
+        bob.volume().flush(true).unwrap();
+        if import.is_none() {
+            bob.restart();
         }
-        if imports {
-            bob.run(|sync| async move { Import::begin(sync).await.map(drop) }).unwrap();
-        }
+        first.is_done_by(&bob, seals);
+        // What was sealed and what came after it.
+        bob.push();
         bob.push();
         ada.pull();
         let expected = bob.files();
         for name in ["copy", "later", "more"] {
-            assert!(expected.contains_key(name), "{name} is lost: {:?}", expected.keys());
+            assert!(expected.contains_key(name), "{first:?}: {name} is lost: {:?}", expected.keys());
         }
         assert!(expected["copy"] == content);
         assert!(expected.values().any(|bytes| bytes.starts_with(b"by bob")));
