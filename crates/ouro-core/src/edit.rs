@@ -15,7 +15,7 @@ mod sealing;
 mod settle;
 
 pub use identity::Succession;
-pub use purge::{Among, is_shown_though_removed, purgeable};
+pub use purge::{Among, held, is_held, is_shown_though_removed, purgeable};
 pub use replant::Replanted;
 pub use resolve::Keep;
 pub use sealing::hlc_floor;

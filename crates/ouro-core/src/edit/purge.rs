@@ -6,15 +6,18 @@
 
 use super::draft::Draft;
 use super::{Edit, EditError, Edited};
+use crate::apply::change;
 use crate::content::Content;
+use crate::delta::{AddedPlacement, FileDelta};
 use crate::digest::versions;
 use crate::id::{FileId, Version};
 use crate::layout::{header, locate, shows_anything};
 use crate::row::{Key, Missing, Row, Rows};
 use crate::sibling;
-use crate::state::{AttributesVersion, File, Kind, Place, Placement};
+use crate::state::{Attributes, File, Kind, Place};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
@@ -113,9 +116,8 @@ impl Edit<'_> {
         Ok((is_taken, draft.finish()?))
     }
 
-    /// Keeps removed directories that are shown here as they are shown, whatever others do with their records: a placement by rule beside
-    /// those that are there, which replaces nothing. Nothing is seen differently while the records stay. It says that they are removed, so they
-    /// are shown as long as something in them is.
+    /// Keeps removed directories that are shown here as they are shown, whatever others do with their records: a placement beside those that
+    /// are there ([`held`]). Nothing is seen differently while the records stay.
     ///
     /// # Errors
     /// [`EditError::Missing`] only.
@@ -124,36 +126,30 @@ impl Edit<'_> {
         for &id in directories {
             let Some(header) = header(self.rows, id)? else { continue };
             let file = draft.file(id, Kind::Directory, None)?;
-            let (version, place) = (Version::PENDING, header.shown);
-            file.placements.push(Placement { slot: 0, version, place, was: None, by_rule: true, removed: true });
-            if let Some(value) = file.seen_attributes().cloned() {
-                file.attributes.push(AttributesVersion { version, value });
-            }
+            let holding = held(id, header.shown, file.seen_attributes().cloned());
+            change(file, &holding, Version::PENDING);
         }
         Ok(((), draft.finish()?))
     }
 
-    /// Lets go of those held directories ([`Edit::hold`]) in which nothing is shown any more, and returns where they stood.
+    /// Lets go of those held directories ([`Edit::hold`]) in which nothing is shown any more.
     ///
     /// # Errors
     /// [`EditError::Missing`] only.
-    pub fn release(self, held: &[FileId]) -> Result<(Vec<Place>, Edited), EditError> {
+    pub fn release(self, held: &[FileId]) -> Result<((), Edited), EditError> {
         let mut draft = Draft::new(self.rows, self.pending, self.devices);
-        let (mut left, mut stood) = (held.to_vec(), Vec::new());
+        let mut left = held.to_vec();
         loop {
             let mut stay = Vec::new();
             for &id in &left {
-                let Some(header) = header(&draft.work, id)? else { continue };
                 if shows_anything(&draft.work, id)? {
                     stay.push(id);
                     continue;
                 }
-                stood.push(header.shown);
                 let file = draft.file(id, Kind::Directory, None)?;
                 file.placements.retain(|placement| !placement.version.is_pending());
-                if file.placements.is_empty() {
-                    file.attributes.clear();
-                }
+                // Others may have removed it once more since: that is all there is of it then.
+                file.attributes.retain(|attributes| !attributes.version.is_pending());
             }
             if stay.len() == left.len() {
                 break;
@@ -162,8 +158,27 @@ impl Edit<'_> {
             draft.commit()?;
             left = stay;
         }
-        Ok((stood, draft.finish()?))
+        Ok(((), draft.finish()?))
     }
+}
+
+/// What holds a directory: a placement by rule, which replaces nothing. It says that the directory is removed, so that is shown as long as
+/// something in it is; and that it was where it is, which no other placement says: that tells it from a directory that was made here and is
+/// shown where a rule put it ([`is_held`]).
+pub fn held(directory: FileId, place: Place, attributes: Option<Attributes>) -> FileDelta {
+    let was = Some(place.clone());
+    let placement = AddedPlacement { slot: 0, place, was, by_rule: true, removed: true };
+    let placements = vec![placement];
+    FileDelta { placements, attributes, ..FileDelta::new(directory, Kind::Directory, None) }
+}
+
+/// Whether a pending change does no more than [`held`], but for what was done in the directory since.
+pub fn is_held(delta: &FileDelta) -> bool {
+    let stays = |p: &AddedPlacement| p.by_rule && p.was.as_ref() == Some(&p.place);
+    delta.kind == Kind::Directory
+        && delta.replaced.is_empty()
+        && !delta.placements.is_empty()
+        && delta.placements.iter().all(stays)
 }
 
 /// Whether a directory is shown though it was removed: for what is in it.

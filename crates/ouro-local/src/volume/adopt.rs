@@ -5,7 +5,9 @@ use super::encode;
 use super::learn::{Announced, Built, CheckpointInput};
 use super::state::{Head, State};
 use super::{Counts, Volume, VolumeError};
-use ouro_core::id::{DeviceNo, FileId};
+use crate::ledger::Write;
+use ouro_core::codec::encode_file_delta;
+use ouro_core::id::{DeviceNo, FileId, NodeId};
 use ouro_core::row::{Key, Row, RowChanges};
 use ouro_core::tree::{self, NodeRef};
 use std::collections::btree_map::Entry;
@@ -30,7 +32,7 @@ impl Volume {
             }
             reaches(&state.heads, &checkpoint.covers)
         };
-        if known { self.prune(checkpoint) } else { self.rebuild(checkpoint) }
+        if known { self.prune(checkpoint) } else { self.rebuild(checkpoint, &BTreeSet::new()) }
     }
 
     /// Moves on to a checkpoint that was just made here of `input`: what is in it is known without reading it.
@@ -117,7 +119,7 @@ impl Volume {
         waiting.iter().try_for_each(|(file, place)| self.recall(state, *file, place, change))
     }
 
-    pub(super) fn rebuild(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
+    pub(super) fn rebuild(&self, checkpoint: &Announced, gone: &BTreeSet<NodeId>) -> Result<(), VolumeError> {
         let mut change = Change::default();
         let buried = self.bury_before_rebuilding(&mut self.state.write(), checkpoint, &mut change);
         change.tidy();
@@ -147,13 +149,20 @@ impl Volume {
                     continue;
                 }
                 self.settle_hot(state)?;
-                self.hold_unknown(state, &fresh)?;
-                fresh.overlay(&self.nodes, state.sealed.as_ref(), &state.pending.files)?;
+                let holding = self.hold_unknown(state, &fresh, gone)?;
+                let pending = state.pending.files.values().chain(&holding);
+                fresh.overlay(&self.nodes, state.sealed.as_ref(), pending)?;
                 let mut directories: Vec<FileId> = Vec::new();
                 directories.extend(fresh.live.keys().chain(state.live.keys()).map(|k| k.directory));
                 directories.push(FileId::ROOT);
                 self.end_revived_orphans(state, &fresh.live)?;
-                self.ledger.submit(vec![encode::checkpoint(checkpoint)]);
+                let mut unit = vec![encode::checkpoint(checkpoint)];
+                for delta in holding {
+                    let (generation, file) = (state.generation, delta.id);
+                    unit.push(Write::Pending { generation, file, delta: Some(encode_file_delta(&delta)) });
+                    state.pending.files.insert(file, delta);
+                }
+                self.ledger.submit(unit);
                 state.root = fresh.root;
                 state.base = Arc::new(fresh.base);
                 state.put_live(fresh.live);

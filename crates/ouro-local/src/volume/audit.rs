@@ -45,7 +45,7 @@ impl Volume {
             digest: state.digest,
             heads: state.heads.clone(),
         };
-        built.overlay(&self.nodes, state.sealed.as_ref(), &state.pending.files)?;
+        built.overlay(&self.nodes, state.sealed.as_ref(), state.pending.files.values())?;
         let rows = |changes| TreeRows { nodes: &self.nodes, root: state.root.as_ref(), changes };
         let (live, fresh) = (rows(&state.live), rows(&built.live));
         let keys: BTreeSet<&Key> = state.live.keys().chain(built.live.keys()).collect();

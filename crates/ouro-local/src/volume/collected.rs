@@ -5,10 +5,11 @@ use super::history::{CommitInfo, Snapshot};
 use super::learn::Announced;
 use super::{Cut, Volume, VolumeError};
 use ouro_core::codec::{DecodeError, Reader, Writer};
-use ouro_core::id::{DeviceNo, Hlc, Seq};
+use ouro_core::id::{DeviceNo, Hlc, NodeId, Seq};
 use ouro_core::row::RowChanges;
 use ouro_core::tree::NodeRef;
 use ouro_core::when::snapshot_name;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A state of the past with a tree of its own.
@@ -149,12 +150,12 @@ impl Volume {
     }
 
     /// Begins anew on the checkpoint of a collection, although that may lack commits that this device's own checkpoint holds: these are laid
-    /// on top again.
+    /// on top again. Of the tree that it stood on, some nodes may be `gone`.
     ///
     /// # Errors
     /// [`VolumeError::Record`] for one of them that is not on this device, [`VolumeError::Missing`]: fetch and call again.
-    pub fn rejoin(&self, checkpoint: &Announced) -> Result<(), VolumeError> {
-        self.rebuild(checkpoint)
+    pub fn rejoin(&self, checkpoint: &Announced, gone: &BTreeSet<NodeId>) -> Result<(), VolumeError> {
+        self.rebuild(checkpoint, gone)
     }
 
     /// A state that has a tree of its own.

@@ -205,7 +205,7 @@ impl Volume {
             built.commit(&self.nodes, commit)?;
         }
         built.live = built.base.clone();
-        built.overlay(&self.nodes, after.sealed.as_ref(), &after.pending)?;
+        built.overlay(&self.nodes, after.sealed.as_ref(), after.pending.values())?;
         Ok(built)
     }
 

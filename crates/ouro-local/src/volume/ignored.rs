@@ -8,8 +8,8 @@ use super::{Volume, VolumeError};
 use crate::ignore::{Ignore, RULES_BYTES_MAX, RULES_NAME};
 use ouro_core::content::Content;
 use ouro_core::delta::{Delta, FileDelta, Register};
-use ouro_core::edit::is_shown_though_removed;
-use ouro_core::id::FileId;
+use ouro_core::edit::{held, is_held, is_shown_though_removed};
+use ouro_core::id::{FileId, NodeId};
 use ouro_core::name::Name;
 use ouro_core::render;
 use ouro_core::row::{Key, Row, Rows};
@@ -53,12 +53,7 @@ impl Volume {
             }
         }
         for delta in state.pending.files.values().filter(|delta| is_held(delta)) {
-            let stays = match judge.shows(delta.id, &staying)? {
-                Shows::Others => false,
-                Shows::OnlyStaying => true,
-                Shows::Nothing => !may_be_made_here(delta),
-            };
-            if !stays {
+            if judge.shows_others(delta.id, &staying)? {
                 staying.remove(&delta.id);
             }
         }
@@ -139,34 +134,14 @@ impl Volume {
         let is_purged = |file: &&FileDelta| {
             file.kind == Kind::Directory && file.placements.is_empty() && file.replaced.iter().any(is_placement)
         };
-        let purged = delta.files.iter().filter(is_purged).map(|file| file.id).collect();
-        self.hold_shown_here_only(state, purged)
-    }
-
-    /// The same for removed directories whose records were forgotten by commits that this device does not learn one by one: it is about to
-    /// begin anew on `fresh`.
-    pub(super) fn hold_unknown(&self, state: &mut State, fresh: &Built) -> Result<(), VolumeError> {
-        let committed = fresh.committed(&self.nodes);
-        let mut unknown = BTreeSet::new();
-        for directory in self.removed_above_uncommitted(state, fresh)? {
-            // Every commit known here is in these rows: what is not known there was purged.
-            if committed.get(&Key::header(directory))?.is_none() {
-                unknown.insert(directory);
-            }
-        }
-        self.hold_shown_here_only(state, unknown)
-    }
-
-    /// Holds those of some removed directories that only this device shows. One with a pending change is held already, or not forgotten for
-    /// that change.
-    fn hold_shown_here_only(&self, state: &mut State, removed: BTreeSet<FileId>) -> Result<(), VolumeError> {
         let mut held = Vec::new();
-        for directory in removed {
-            if !state.pending.files.contains_key(&directory)
-                && is_shown_though_removed(&state.live_rows(&self.nodes), directory)?
-                && !is_shown_though_removed(&state.base_rows(&self.nodes), directory)?
+        for file in delta.files.iter().filter(is_purged) {
+            // One with a pending change is held already, or not forgotten for that change.
+            if !state.pending.files.contains_key(&file.id)
+                && is_shown_though_removed(&state.live_rows(&self.nodes), file.id)?
+                && !is_shown_though_removed(&state.base_rows(&self.nodes), file.id)?
             {
-                held.push(directory);
+                held.push(file.id);
             }
         }
         if held.is_empty() {
@@ -175,40 +150,53 @@ impl Volume {
         self.edit_locked(state, &mut |edit| edit.hold(&held))
     }
 
+    /// The same for directories whose records were forgotten by commits that this device does not learn one by one: it begins anew on `fresh`.
+    /// Returns what holds them there. Of the tree that this device leaves, nothing need be on the remote any more: only a directory's attributes
+    /// are read of it, and of one whose record is in a node that is `gone` there are none.
+    pub(super) fn hold_unknown(
+        &self,
+        state: &State,
+        fresh: &Built,
+        gone: &BTreeSet<NodeId>,
+    ) -> Result<Vec<FileDelta>, VolumeError> {
+        let (rows, committed) = (state.live_rows(&self.nodes), fresh.committed(&self.nodes));
+        let sealed = state.sealed.as_ref().filter(|sealed| !fresh.holds(sealed));
+        let mut holding = Vec::new();
+        for (key, row) in &state.live {
+            // A removed directory that only this device shows has a reference that is in no commit. Marks of cuts are none, and `Recovered/` has no
+            // record.
+            let is_reference = key.directory != FileId::HOMELESS && *row == Some(Row::Reference(Kind::Directory));
+            if !is_reference || key.file == FileId::RECOVERED || state.base.get(key) == Some(row) {
+                continue;
+            }
+            let directory = key.file;
+            let is_changed = state.pending.files.contains_key(&directory)
+                || sealed.is_some_and(|sealed| sealed.file(directory).is_some());
+            // Every commit known here is in `fresh`: what is not known there was purged.
+            if is_changed || committed.get(&Key::header(directory))?.is_some() {
+                continue;
+            }
+            let attributes = match rows.get(&Key::homeless(directory)) {
+                Ok(Some(Row::Record(record))) => record.seen_attributes().cloned(),
+                Ok(_) => None,
+                Err(missing) if gone.contains(&missing.node) => None,
+                Err(missing) => return Err(missing.into()),
+            };
+            let place = Place { parent: key.directory, name: key.name.clone() };
+            holding.push(held(directory, place, attributes));
+        }
+        Ok(holding)
+    }
+
     /// Lets go of what is held ([`Volume::hold_purged`]) and shows nothing any more: what held it was removed by others, by this device, or
     /// stands elsewhere. Nobody else would ever see it go.
     pub(super) fn release_held(&self, state: &mut State, change: &mut Change) -> Result<(), VolumeError> {
-        let held: Vec<FileId> =
-            state.pending.files.values().filter(|d| is_held(d) && !may_be_made_here(d)).map(|d| d.id).collect();
+        let held: Vec<FileId> = state.pending.files.values().filter(|delta| is_held(delta)).map(|d| d.id).collect();
         if held.is_empty() {
             return Ok(());
         }
         // One in which something was done here was shown until now.
-        for place in self.edit_locked(state, &mut |edit| edit.release(&held))? {
-            change.directories.push(place.parent);
-            change.bindings.push((place.parent, place.name));
-        }
-        Ok(())
-    }
-
-    /// The removed directories right above what is in no commit, also of `fresh`: what is shown here only is shown for that. The way up ends at
-    /// one that is not removed: nothing is read that was not read when these changes were laid on top, for nodes of an old tree may be gone.
-    fn removed_above_uncommitted(&self, state: &State, fresh: &Built) -> Result<BTreeSet<FileId>, VolumeError> {
-        let rows = state.live_rows(&self.nodes);
-        let sealed = state.sealed.iter().filter(|sealed| !fresh.holds(sealed)).flat_map(|sealed| sealed.files.iter());
-        let mut removed = BTreeSet::new();
-        for delta in state.pending.files.values().chain(sealed) {
-            for place in delta.placements.iter().map(|added| &added.place).chain(&delta.hint) {
-                let mut directory = place.parent;
-                while let Some(Row::Header(header)) = rows.get(&Key::header(directory))?
-                    && header.removed
-                    && removed.insert(directory)
-                {
-                    directory = header.shown.parent;
-                }
-            }
-        }
-        Ok(removed)
+        self.edit_unasked(state, change, &mut |_, edit| edit.release(&held))
     }
 
     /// Reads the rules of a directory and of those above it, as a seal of something in it does.
@@ -247,33 +235,11 @@ pub(super) fn is_name_only(delta: &FileDelta) -> bool {
         && !delta.placements.is_empty()
 }
 
-/// What a directory shows that may be this device's only.
-enum Shows {
-    /// Nothing, but for directories that show nothing.
-    Nothing,
-    /// Something, and nothing that others see.
-    OnlyStaying,
-    /// Something that does not stay on this device.
-    Others,
-}
-
-/// Whether a directory is this device's only ([`Volume::hold_purged`]), or [`may_be_made_here`]: who makes one places it.
-fn is_held(delta: &FileDelta) -> bool {
-    let is_placed = !delta.placements.is_empty() && delta.placements.iter().all(|p| p.by_rule);
-    delta.kind == Kind::Directory && delta.replaced.is_empty() && is_placed
-}
-
-/// Whether what [`is_held`] may as well be a directory that was made here, and is in `Recovered/` for a cycle of moves.
-fn may_be_made_here(delta: &FileDelta) -> bool {
-    delta.placements.iter().any(|p| p.place.parent == FileId::RECOVERED && !p.removed)
-}
-
 impl Judge<'_> {
-    /// What is shown in a directory. A removed directory in it that is shown for what stays counts by that, held already or not: the outer
-    /// one may be purged first, or the inner one.
-    fn shows(&self, directory: FileId, staying: &BTreeSet<FileId>) -> Result<Shows, VolumeError> {
+    /// Whether anything is shown in a directory that does not stay on this device. A removed directory in it that is shown for what stays
+    /// does, held already or not: the outer one may be purged first, or the inner one.
+    fn shows_others(&self, directory: FileId, staying: &BTreeSet<FileId>) -> Result<bool, VolumeError> {
         let rows = self.state.live_rows(&self.volume.nodes);
-        let mut shows = Shows::Nothing;
         let mut todo = vec![(directory, None)];
         while let Some((directory, after)) = todo.pop() {
             let page = render::list(&rows, self.state, &[directory], after.as_ref(), PAGE)?;
@@ -286,15 +252,13 @@ impl Judge<'_> {
                     let is_held = stays && self.state.pending.files.get(id).is_some_and(is_held);
                     if is_held || is_shown_though_removed(&rows, *id)? {
                         todo.push((*id, None));
-                    } else if stays {
-                        shows = Shows::OnlyStaying;
-                    } else {
-                        return Ok(Shows::Others);
+                    } else if !stays {
+                        return Ok(true);
                     }
                 }
             }
         }
-        Ok(shows)
+        Ok(false)
     }
 
     fn ignores(&mut self, place: &Place, kind: Kind) -> Result<bool, VolumeError> {

@@ -432,17 +432,17 @@ impl Built {
     /// Lays what is sealed and what is pending on top of the live rows. What is sealed may be in the committed rows already: it was
     /// published, this device ended before it noted that, and then began on a checkpoint that others made of it. Adding its versions
     /// again would bring back those that were replaced since.
-    pub(crate) fn overlay(
+    pub(crate) fn overlay<'p>(
         &mut self,
         nodes: &super::NodeCache,
         sealed: Option<&super::Sealed>,
-        pending: &BTreeMap<FileId, FileDelta>,
+        pending: impl IntoIterator<Item = &'p FileDelta>,
     ) -> Result<(), VolumeError> {
         if let Some(sealed) = sealed.filter(|sealed| !self.holds(sealed)) {
             let delta = Delta { files: sealed.files.to_vec() };
             self.on_top(nodes, &delta, sealed.version)?;
         }
-        let delta = Delta { files: pending.values().cloned().collect() };
+        let delta = Delta { files: pending.into_iter().cloned().collect() };
         self.on_top(nodes, &delta, Version::PENDING)
     }
 

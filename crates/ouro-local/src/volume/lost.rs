@@ -262,7 +262,7 @@ impl Volume {
             digest: state.digest,
             heads: state.heads.clone(),
         };
-        built.overlay(&self.nodes, state.sealed.as_ref(), &state.pending.files)?;
+        built.overlay(&self.nodes, state.sealed.as_ref(), state.pending.files.values())?;
         Ok(built.live)
     }
 

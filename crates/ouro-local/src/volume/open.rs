@@ -227,7 +227,7 @@ impl Volume {
             built.commit(&self.nodes, commit)?;
         }
         built.live = built.base.clone();
-        built.overlay(&self.nodes, state.sealed.as_ref(), &state.pending.files)?;
+        built.overlay(&self.nodes, state.sealed.as_ref(), state.pending.files.values())?;
         Ok((built, commits))
     }
 

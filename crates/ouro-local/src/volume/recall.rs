@@ -7,6 +7,7 @@ use super::trash::{Waiting, has_layer};
 use super::{Volume, VolumeError};
 use ouro_core::apply;
 use ouro_core::delta::{FileDelta, Register};
+use ouro_core::edit::{Edit, EditError, Edited};
 use ouro_core::id::{FileId, Version};
 use ouro_core::render::slots;
 use ouro_core::row::{Key, Row, Rows};
@@ -99,11 +100,21 @@ impl Volume {
         place: &Place,
         change: &mut Change,
     ) -> Result<(), VolumeError> {
-        let ((), edited, unit) = self.operate(state, &mut |state, edit| {
+        self.edit_unasked(state, change, &mut |state, edit| {
             let sealed = state.sealed.as_ref();
             let sealed = sealed.and_then(|sealed| Some((sealed.version, sealed.file(file)?)));
             edit.recall(&state.base_rows(&self.nodes), sealed, file, place)
-        })?;
+        })
+    }
+
+    /// Does what nobody asked for through the mount, and adds to `change` what others hear of that.
+    pub(super) fn edit_unasked<R>(
+        &self,
+        state: &mut State,
+        change: &mut Change,
+        op: &mut impl FnMut(&State, Edit<'_>) -> Result<(R, Edited), EditError>,
+    ) -> Result<R, VolumeError> {
+        let (result, edited, unit) = self.operate(state, op)?;
         for key in edited.changes.keys().filter(|key| !key.name.is_empty()) {
             change.directories.push(key.directory);
             change.bindings.push((key.directory, key.name.clone()));
@@ -114,7 +125,7 @@ impl Volume {
         change.bindings.extend(self.derived_names(state, &listings)?);
         self.take_effect(state, edited, unit)?;
         change.bindings.extend(self.derived_names(state, &listings).unwrap_or_default());
-        Ok(())
+        Ok(result)
     }
 }
 

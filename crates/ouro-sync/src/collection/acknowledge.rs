@@ -84,7 +84,19 @@ impl Sync {
         }
         let _turn = self.turn.lock().await;
         let checkpoint = Announced { root: newest.checkpoint.root, covers, digest: Digest(newest.digest) };
-        self.with_all(move |sync| sync.volume.rejoin(&checkpoint)).await.map(|()| true)
+        self.begin_anew(&checkpoint).await.map(|()| true)
+    }
+
+    /// Begins anew on the checkpoint of a collection. The one that this device stood on may be of a time that no collection waited for it.
+    async fn begin_anew(self: &Arc<Self>, checkpoint: &Announced) -> Result<(), SyncError> {
+        let mut gone = BTreeSet::new();
+        loop {
+            let (checkpoint, known) = (checkpoint.clone(), gone.clone());
+            match self.with_all(move |sync| sync.volume.rejoin(&checkpoint, &known)).await {
+                Err(SyncError::Repo(RepoError::NodeGone { node, .. })) if gone.insert(node) => {}
+                begun => return begun,
+            }
+        }
     }
 
     /// Takes note of a collection. The caller has the turn.
@@ -286,7 +298,7 @@ impl Sync {
         let checkpoint = Announced { root: newest.checkpoint.root, covers, digest: Digest(newest.digest) };
         match (is_above, on_lost) {
             (true, _) => self.with_all(move |sync| sync.volume.adopt(&checkpoint)).await,
-            (false, true) => self.with_all(move |sync| sync.volume.rejoin(&checkpoint)).await,
+            (false, true) => self.begin_anew(&checkpoint).await,
             (false, false) => Ok(()),
         }
     }

@@ -4,6 +4,7 @@
 
 mod device;
 mod faults;
+mod held;
 mod idle;
 mod purging;
 mod references;

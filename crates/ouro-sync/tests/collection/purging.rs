@@ -8,7 +8,7 @@ use ouro_sync::Stage;
 use std::sync::atomic::Ordering;
 
 /// Makes a file in a directory that this device knows by its id.
-fn put(device: &Device, directory: FileId, name: &str) {
+pub(crate) fn put(device: &Device, directory: FileId, name: &str) {
     let content = ouro_core::content::Content::Inline(name.as_bytes().into());
     device.ask(|v| {
         v.edit(|e| e.create(&[directory], &leaf(name), Kind::File, attributes(), Some(content.clone()))).map(drop)
@@ -23,7 +23,7 @@ pub(crate) fn hidden(device: &Device) -> usize {
 }
 
 /// Two devices that know the same directories `d0`, `d1`, …
-fn with_directories(world: &mut World, count: usize) -> (Device, Device, Vec<FileId>) {
+pub(crate) fn with_directories(world: &mut World, count: usize) -> (Device, Device, Vec<FileId>) {
     let (ada, bob) = (world.join(), world.join());
     let made = (0..count).map(|n| make_directory(&ada, &format!("d{n}"))).collect();
     ada.write("f", &noise(1, 60_000));
@@ -421,7 +421,7 @@ fn a_directory_that_only_one_device_has_any_more_is_removed_as_any_other() {
 
 /// Bob's directory `d0` was purged; he has it for what comes back in it: he removed the file `g`, which he had moved out of there, and learnt
 /// then that Carol had written to it where it was. The others see it where he moved it to.
-fn with_one_held_for_what_came_back() -> (World, [Device; 3], FileId) {
+pub(crate) fn with_one_held_for_what_came_back() -> (World, [Device; 3], FileId) {
     let mut world = World::new();
     let (ada, bob, made) = with_directories(&mut world, 1);
     put(&ada, made[0], "g");
