@@ -179,15 +179,18 @@ impl Volume {
         proven: &BTreeSet<FileId>,
         change: &mut Change,
     ) -> Result<(), VolumeError> {
-        let waiting = self.bury_before_learning(state, change)?;
+        let mut waiting = self.bury_before_learning(state, change)?;
         let head = state.heads.get(&state.device).map_or(Seq(0), |head| head.seq);
         let before = unpublished(state);
         let published = Published::find(&before, log, proven);
         let is_own = |file: FileId| published.sealed.contains_key(&file) || published.pending.contains(&file);
-        for commit in log.iter().filter(|commit| commit.seq > head && !waiting.is_empty()) {
+        for commit in log.iter().filter(|commit| commit.seq > head) {
+            if waiting.is_empty() {
+                break;
+            }
             let mut theirs = commit.clone();
             theirs.delta.files.retain(|delta| !is_own(delta.id));
-            self.recall_what_goes_on(state, &waiting, &theirs, change)?;
+            self.recall_what_goes_on(state, &mut waiting, &theirs, change)?;
         }
         Ok(())
     }

@@ -149,8 +149,8 @@ impl Volume {
     }
 
     fn learn_above(&self, state: &mut State, commit: &Commit, change: &mut Change) -> Result<(), VolumeError> {
-        let waiting = self.bury_before_learning(state, change)?;
-        self.recall_what_goes_on(state, &waiting, commit, change)?;
+        let mut waiting = self.bury_before_learning(state, change)?;
+        self.recall_what_goes_on(state, &mut waiting, commit, change)?;
         let mut unit = Vec::new();
         change.append(self.learn_locked(state, commit, &mut unit)?);
         self.ledger.submit(unit);

@@ -103,10 +103,10 @@ impl Volume {
             return Ok(None);
         }
         self.check_writable(state)?;
-        let waiting = self.bury_before_learning(state, change)?;
+        let mut waiting = self.bury_before_learning(state, change)?;
         let mut unit = Vec::new();
         let learnt: Result<(), VolumeError> = commits.iter().try_for_each(|commit| {
-            self.recall_what_goes_on(state, &waiting, commit, change)?;
+            self.recall_what_goes_on(state, &mut waiting, commit, change)?;
             change.append(self.learn_locked(state, commit, &mut unit)?);
             Ok(())
         });

@@ -27,11 +27,11 @@ struct GoingOn<'a> {
 impl Volume {
     /// Puts back to where others see it what waits in the trash, if they went on with it: wrote it, took its last other name (where each of two
     /// deletes one of the names, the file stays), or put or wrote something below it. Also if they removed it: then it goes from there, and who
-    /// has it open reads on. A commit that is known already does nothing.
+    /// has it open reads on. A commit that is known already does nothing. Takes what came back out of `waiting`.
     pub(super) fn recall_what_goes_on(
         &self,
         state: &mut State,
-        waiting: &Waiting,
+        waiting: &mut Waiting,
         commit: &Commit,
         change: &mut Change,
     ) -> Result<(), VolumeError> {
@@ -39,11 +39,17 @@ impl Volume {
         if waiting.is_empty() || is_known {
             return Ok(());
         }
-        let back = self.goes_on(state, waiting, commit)?;
-        for (file, place) in waiting.iter().filter(|(file, _)| back.contains(file)) {
-            self.recall(state, *file, place, change)?;
+        loop {
+            let back = self.goes_on(state, waiting, commit)?;
+            if back.is_empty() {
+                return Ok(());
+            }
+            for (file, place) in waiting.extract_if(.., |(file, _)| back.contains(file)) {
+                self.recall(state, file, &place, change)?;
+            }
+            // What came back may stand in a directory that was thrown away after it, and would go with that, for all, with what they did to
+            // it: they go on with the directory, too.
         }
-        Ok(())
     }
 
     /// Those of what waits that a commit goes on with, where they stand for whoever made it or where they stand here.

@@ -242,6 +242,74 @@ fn who_takes_the_last_other_name_of_what_waits_in_the_trash_brings_it_back_to_wh
     }
 }
 
+/// It came back into the directory, and went for all when that was buried, with what was written to it (Whole seed 1966404).
+#[test]
+fn what_comes_back_brings_back_the_directory_that_was_thrown_away_after_it() {
+    for is_written in [false, true] {
+        let mut world = World::new();
+        let (ada, bob) = (world.join(), world.join());
+        ada.write("g", &noise(1, 3_000));
+        let directory = make_directory(&ada, "d");
+        link(&ada, "g", directory, "f");
+        meet(&[&ada, &bob]);
+        let file = seen(&bob, &["g"]).unwrap().id;
+        bob.ask(|volume| volume.open(file));
+        let trash = make_directory(&bob, TRASH);
+        rename(&bob, (directory, &["d", "f"]), (trash, "f"));
+        if is_written {
+            bob.write("g", &noise(2, 2_000));
+        }
+        bob.write("open", b"open");
+        rename(&bob, (FileId::ROOT, &["open"]), (directory, "open"));
+        bob.push();
+        let open = seen(&bob, &["d", "open"]).unwrap().id;
+        bob.ask(|volume| volume.open(open));
+        bob.throw_away("d");
+        bob.push();
+        ada.remove("g");
+        ada.push();
+        bob.pull();
+        assert_eq!(bob.ask(|volume| volume.audit()).wrong, []);
+        [file, open].iter().for_each(|file| bob.ask(|volume| volume.close(*file)));
+        meet(&[&bob, &ada]);
+        for device in [&ada, &bob, &world.join()] {
+            device.pull();
+            let size =
+                seen(device, &["d", "f"]).filter(|seen| seen.id == file).and_then(|seen| Some(seen.content()?.size()));
+            assert_eq!(size, Some(if is_written { 2_000 } else { 3_000 }));
+        }
+    }
+}
+
+/// As above, of a directory: what others put into it was gone for them.
+#[test]
+fn a_directory_that_comes_back_brings_back_the_one_that_was_thrown_away_after_it() {
+    let mut world = World::new();
+    let (ada, bob) = (world.join(), world.join());
+    let (outer, inner) = (make_directory(&ada, "d"), make_directory(&ada, "e"));
+    rename(&ada, (FileId::ROOT, &["e"]), (outer, "e"));
+    for (name, directory) in [("f", inner), ("g", outer), ("h", FileId::ROOT)] {
+        ada.write(name, &noise(1, 3_000));
+        rename(&ada, (FileId::ROOT, &[name]), (directory, name));
+    }
+    meet(&[&ada, &bob]);
+    let open = [seen(&bob, &["d", "e", "f"]).unwrap().id, seen(&bob, &["d", "g"]).unwrap().id];
+    open.iter().for_each(|file| bob.ask(|volume| volume.open(*file)));
+    let trash = make_directory(&bob, TRASH);
+    rename(&bob, (outer, &["d", "e"]), (trash, "e"));
+    bob.throw_away("d");
+    rename(&ada, (FileId::ROOT, &["h"]), (inner, "h"));
+    ada.push();
+    bob.pull();
+    assert_eq!(bob.ask(|volume| volume.audit()).wrong, []);
+    open.iter().for_each(|file| bob.ask(|volume| volume.close(*file)));
+    meet(&[&bob, &ada]);
+    for device in [&ada, &bob, &world.join()] {
+        device.pull();
+        assert!(["f", "h"].iter().all(|name| seen(device, &["d", "e", name]).is_some()));
+    }
+}
+
 /// Who moves a file has not edited it: it goes, however often it is moved.
 #[test]
 fn what_waits_in_the_trash_goes_though_others_move_it() {
