@@ -176,8 +176,8 @@ impl Volume {
     }
 
     /// Blobs of contents that changes of this device refer to and perhaps no commit does any more: what stays here because its name is
-    /// ignored (the trash above all), and what is about to be committed. They are roots for a collection on this device. Of a list in `gone` that is
-    /// not here nobody knows the chunks: it stands for itself.
+    /// ignored (the trash above all), and what is about to be committed. One that is known in several places comes with each of them. They are
+    /// roots for a collection on this device. Of a list in `gone` that is not here nobody knows the chunks: it stands for itself.
     ///
     /// # Errors
     /// [`VolumeError::Need`] if a list of chunks is not here: fetch it and call again.
@@ -206,17 +206,19 @@ impl Volume {
             let below = state.bases.iter().filter(|((file, _), _)| which(&state, *file));
             written.chain(below.map(|(_, content)| content.clone())).collect()
         };
-        let mut blobs = BTreeSet::new();
+        // References to the same bytes are equal, but each of them says only one place: that of another may stay when its own goes.
+        let by_place = |blob: &BlobRef| ((blob.id, blob.at.map(|at| (at.object, at.offset))), *blob);
+        let mut blobs = BTreeMap::new();
         for content in &contents {
             if let Content::BlockList { list, .. } = content {
-                blobs.insert(*list);
+                blobs.extend([by_place(list)]);
                 if gone.contains(&list.id) {
                     continue;
                 }
             }
-            blobs.extend(self.chunks(content)?.iter().copied());
+            blobs.extend(self.chunks(content)?.iter().map(by_place));
         }
-        Ok(blobs.into_iter().collect())
+        Ok(blobs.into_values().collect())
     }
 }
 

@@ -130,6 +130,38 @@ fn what_only_the_trash_of_a_device_has_outlives_its_crash() {
     }
 }
 
+/// Only one place of a chunk that was stored twice counted, and the collection took the other (Whole seed 1985371).
+#[test]
+fn what_lies_in_the_trash_twice_from_two_places_stays_there_when_one_of_them_goes() {
+    for size in [2_000, 100_000, 2_000_000] {
+        for (first, second) in [("f", "g"), ("g", "f")] {
+            for bob_begins in [false, true] {
+                let mut world = World::new();
+                let (ada, bob) = (world.join(), world.join());
+                // So much stays beside it that the pack of the one does.
+                ada.write("f", &noise(1, size));
+                ada.write("stays", &noise(2, 3 * size));
+                ada.push();
+                bob.write("g", &noise(1, size));
+                meet(&[&bob, &ada]);
+                bob.empty_cache();
+                bob.throw_away(first);
+                bob.push();
+                bob.throw_away(second);
+                meet(&[&bob, &ada]);
+                match bob_begins {
+                    true => collect(&bob, &ada),
+                    false => collect(&ada, &bob),
+                }
+                bob.bring_back("g");
+                meet(&[&bob, &ada]);
+                ada.empty_cache();
+                all_see(&[&ada, &bob, &world.join()], &[("g", &noise(1, size)), ("stays", &noise(2, 3 * size))]);
+            }
+        }
+    }
+}
+
 /// It never acknowledged anything any more, so nothing was ever collected.
 #[test]
 fn who_has_lost_what_only_its_trash_had_holds_up_no_collection() {
