@@ -328,7 +328,7 @@ impl Volume {
         self.state.read().has_sealable()
     }
 
-    /// The newest checkpoint that this device stands on.
+    /// The checkpoint that this device stands on; `None` if no record that is known here announces it.
     pub fn checkpoint(&self) -> Option<Announced> {
         let state = self.state.read();
         state.announced.iter().rev().find(|known| known.root == state.root && known.covers == state.covers).cloned()

@@ -374,7 +374,8 @@ impl State {
             devices,
             lines,
             owners,
-            announced: if checkpoint.root.is_some() { vec![checkpoint] } else { Vec::new() },
+            // Those beyond the checkpoint come with the commits. It may itself be announced by none: a collection made it.
+            announced: Vec::new(),
             outright,
             collected: collected.map(Arc::new),
             since: Counts::default(),

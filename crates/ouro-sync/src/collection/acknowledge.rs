@@ -288,12 +288,13 @@ impl Sync {
     }
 
     /// The trees of earlier checkpoints go: this device stands on one that stays. So does that of a collection which was begun at the same time
-    /// and lost, also where it covers more: no record announced it, so whoever marked did not know that anybody stands on it.
+    /// and lost, also where it covers more: no record announced it, so whoever marked did not know that anybody stands on it. That collection
+    /// need not be the one noted last: this device may have been ended right before it noted it.
     async fn stand_above(self: &Arc<Self>, newest: &Collection) -> Result<(), SyncError> {
         let covers = cut_of(&newest.checkpoint);
         let stands = self.volume.standing().map_or_else(Cut::new, |standing| standing.covers);
-        let lost = self.volume.collected().filter(|known| !known.ended && known.checkpoint.covers != covers);
-        let on_lost = lost.is_some_and(|lost| lost.checkpoint.covers == stands);
+        // Every record beyond the checkpoint was looked for: what announces the one that this device stands on is known.
+        let on_lost = self.volume.checkpoint().is_none();
         let is_above = holds(&covers, &stands);
         let checkpoint = Announced { root: newest.checkpoint.root, covers, digest: Digest(newest.digest) };
         match (is_above, on_lost) {

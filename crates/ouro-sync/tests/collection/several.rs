@@ -451,6 +451,47 @@ fn who_stands_on_the_checkpoint_of_a_collection_that_lost_steps_down_from_it() {
     assert!(world.join().files() == ada.files());
 }
 
+/// Who stood on it and was started again took it for one that a record announces, built the next states on it after it had stepped down, and
+/// could begin no collection any more (simulator seed 2981155). Who was ended before it had noted the one that lost did not step down at all.
+#[test]
+fn the_checkpoint_of_a_collection_that_lost_is_nobodys_after_a_restart() {
+    let mut world = World::new();
+    let (mut ada, bob, mut carol) = (world.join(), world.join(), world.join());
+    ada.write("early", &noise(1, 50_000));
+    ada.push();
+    world.pass(3 * HOUR_MS);
+    ada.write("late", &noise(2, 5_000));
+    ada.push();
+    bob.pull();
+    carol.pull();
+    assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
+    let lost = ada.volume().collected().unwrap().checkpoint.clone();
+    carol.ask(|volume| volume.adopt(&lost));
+    for device in [&mut ada, &mut carol] {
+        device.restart();
+        assert_eq!(device.volume().standing().unwrap().covers, lost.covers);
+    }
+    // Bob's list does not show it, as a stale one would not.
+    let of_ada = world.listed("gc/");
+    world.replace(&of_ada, &Objects::new());
+    let kept = Retention { all_ms: HOUR_MS, ..NOTHING_KEPT };
+    assert!(matches!(bob.collect(kept).stage, Stage::Waiting(_)));
+    world.replace(&Objects::new(), &of_ada);
+    ada.look();
+    carol.look();
+    assert_eq!(bob.collect(kept).stage, Stage::Ended);
+    for device in [&ada, &carol] {
+        device.look();
+        device.empty_cache();
+        assert_eq!(device.files().len(), 2);
+        assert_eq!(device.files_at(1, 2).unwrap(), bob.files());
+    }
+    ada.write("more", b"more");
+    ada.push();
+    world.pass(3 * HOUR_MS);
+    assert!(matches!(ada.collect(kept).stage, Stage::Waiting(_)));
+}
+
 /// Simulator seed 106214: it kept a checkpoint whose nodes were gone, and its next collection failed for good.
 #[test]
 fn a_stale_list_does_not_take_a_device_back_to_a_collection_that_is_gone() {
