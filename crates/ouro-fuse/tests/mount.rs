@@ -2,6 +2,9 @@
 
 mod support;
 
+use ouro_core::content::Content;
+use ouro_core::id::FileId;
+use ouro_core::state::Kind;
 use ouro_fuse::{MountError, MountOptions};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -194,6 +197,39 @@ fn what_another_device_did_is_seen_though_the_kernel_keeps_names_for_ever() {
     soon("the name appears", || world.at("theirs").exists());
     assert_eq!(fs::read(world.at("theirs")).expect("fetched"), bytes);
     soon("the listing holds it", || list() == [OsStr::new("theirs")]);
+}
+
+#[test]
+fn what_came_while_a_device_was_away_is_seen_though_the_kernel_knew_that_there_was_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let (world, other) = (World::new(), World::new());
+    let make = |world: &World, seq, directory, name| {
+        world.learn(seq, Kind::File, directory, name, Some(Content::Inline(b"theirs"[..].into())))
+    };
+    for world in [&world, &other] {
+        let outer = world.learn(1, Kind::Directory, FileId::ROOT, "outer", None);
+        let inner = world.learn(2, Kind::Directory, outer, "inner", None);
+        make(world, 3, inner, "before");
+    }
+    // Somebody stands in a directory, and has a file in it open.
+    let standing = File::open(world.at("outer/inner")).expect("there");
+    let open = File::open(world.at("outer/inner/before")).expect("there");
+    let new = ["new", "outer/new", "outer/inner/new"];
+    assert!(new.iter().all(|path| !world.at(path).exists()), "the kernel now knows that there is nothing");
+    assert_eq!(fs::read_dir(world.at("outer/inner")).expect("listed").count(), 1);
+    let outer = FileId(fs::metadata(other.at("outer")).expect("there").ino());
+    let inner = FileId(fs::metadata(other.at("outer/inner")).expect("there").ino());
+    for (seq, directory) in (4..).zip([FileId::ROOT, outer, inner]) {
+        make(&other, seq, directory, "new");
+    }
+    world.begin_anew_on(&other);
+    for path in new {
+        soon(path, || fs::read(world.at(path)).is_ok_and(|bytes| bytes == b"theirs"));
+    }
+    soon("the listing holds it", || fs::read_dir(world.at("outer/inner")).expect("listed").count() == 2);
+    drop((standing, open));
 }
 
 #[test]

@@ -12,9 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Vfs {
     /// Hears of a change that did not come through a mount. Called on a thread that holds no lock, after the new state can be seen.
     pub(crate) fn changed(&self, volume: u32, change: &Change) {
+        let realm = Realm::Live(volume);
+        let everything;
+        let change = if change.all {
+            self.touched.lock().forget_box(volume);
+            everything = self.all_known(&realm, change);
+            &everything
+        } else {
+            change
+        };
         self.forget_touches(volume, change);
         let Some(invalidate) = self.invalidate.get() else { return };
-        let realm = Realm::Live(volume);
         let mut unions = BTreeMap::new();
         for (directory, name) in change.bindings.iter().chain(&change.renumbered) {
             let nodes = unions.entry(*directory).or_insert_with(|| self.known_nodes(&realm, *directory));
@@ -36,6 +44,19 @@ impl Vfs {
                 invalidate.node(node);
             }
         }
+    }
+
+    /// A change of all that the kernel knows of a box: it forgets each file, each name by which it found one, and with a directory's name what it
+    /// knows of names in it, also that there was nothing.
+    fn all_known(&self, realm: &Realm, change: &Change) -> Change {
+        let mut all = Change { files: vec![FileId::ROOT], directories: vec![FileId::ROOT], ..change.clone() };
+        for (file, place) in self.table.lock().of(realm.view()) {
+            all.files.push(file);
+            all.bindings.extend(place.map(|place| (place.parent, place.name)));
+        }
+        let above: BTreeSet<FileId> = all.bindings.iter().map(|(directory, _)| *directory).collect();
+        all.directories.extend(above);
+        all
     }
 
     /// Tells the kernel to list a directory anew. May wait for room among the notices: not for whoever has a request to answer.

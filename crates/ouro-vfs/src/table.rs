@@ -220,13 +220,22 @@ impl Table {
         }
     }
 
+    fn nodes(&self) -> impl Iterator<Item = NodeNo> {
+        self.blocks.iter().flat_map(|(block, entries)| {
+            let first = block << BLOCK_BITS;
+            entries.entries().map(move |(low, _)| NodeNo(first | u64::from(low)))
+        })
+    }
+
+    /// The files of a view that the kernel knows, and where they were found last.
+    pub(crate) fn of(&self, view: ViewNo) -> Vec<(FileId, Option<Place>)> {
+        let notes = self.nodes().filter_map(|node| self.get(node));
+        notes.filter(|note| note.view == view).map(|note| (note.file, note.place)).collect()
+    }
+
     /// Files of a view have other ids now, and keep their nodes.
     pub(crate) fn renumber(&mut self, view: ViewNo, files: &BTreeMap<FileId, FileId>) {
-        let of_block = |(block, entries): (&u64, &Block)| {
-            let first = block << BLOCK_BITS;
-            entries.entries().map(|(low, _)| NodeNo(first | u64::from(low))).collect::<Vec<_>>()
-        };
-        let nodes: Vec<NodeNo> = self.blocks.iter().flat_map(of_block).collect();
+        let nodes: Vec<NodeNo> = self.nodes().collect();
         for node in nodes {
             let Some(mut entry) = self.entry(node).filter(|entry| entry.note.view == view) else { continue };
             let note = Note {

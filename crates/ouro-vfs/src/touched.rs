@@ -61,6 +61,12 @@ impl Touched {
         });
     }
 
+    /// Forgets all files of a box.
+    pub(crate) fn forget_box(&mut self, volume: u32) {
+        self.young.retain(|(of, _), _| *of != volume);
+        self.old.retain(|(of, _), _| *of != volume);
+    }
+
     /// Forgets a file.
     pub(crate) fn forget(&mut self, key: TouchKey) {
         self.young.remove(&key);

@@ -94,18 +94,25 @@ pub fn scan<N: Nodes + ?Sized>(
 /// Finds the record of a file wherever it stands. Reads the nodes whose range of ids holds it, for derived ids all nodes.
 ///
 /// # Errors
-/// [`Missing`] if a node is.
+/// [`Missing`] if a node is that may hold it, and none that is here does.
 pub fn find<N: Nodes + ?Sized>(
     nodes: &N,
     root: Option<&NodeRef>,
     file: FileId,
 ) -> Result<Option<(Key, Arc<File>)>, Missing> {
     let mut open: Vec<NodeRef> = root.into_iter().copied().collect();
+    let mut missing = None;
     while let Some(at) = open.pop() {
         if !at.may_hold(file) {
             continue;
         }
-        let node = bring(nodes, &at)?;
+        let node = match bring(nodes, &at) {
+            Ok(node) => node,
+            Err(first) => {
+                missing.get_or_insert(first);
+                continue;
+            }
+        };
         if let Some(row) = node.position_of_record(file)
             && let Some((key, Row::Record(file))) = node.entry(row)
         {
@@ -113,7 +120,7 @@ pub fn find<N: Nodes + ?Sized>(
         }
         open.extend(node.children().iter().rev());
     }
-    Ok(None)
+    missing.map_or(Ok(None), Err)
 }
 
 /// A place between rows, moving forward. Nodes are brought when the row in them is looked at, not before.

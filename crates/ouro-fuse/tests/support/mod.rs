@@ -9,9 +9,9 @@ use ouro_core::name::Name;
 use ouro_core::port::{BoxFuture, Clock, Runtime};
 use ouro_core::row::Missing;
 use ouro_core::state::{Attributes, Kind, Place};
-use ouro_core::tree::TreeParams;
+use ouro_core::tree::{self, NewNode, TreeParams};
 use ouro_fuse::{Mount, MountOptions, check_mountpoint, mount, recover_dead_mount};
-use ouro_local::volume::{Commit, Volume, VolumeOptions, VolumePorts};
+use ouro_local::volume::{Announced, Commit, Volume, VolumeOptions, VolumePorts};
 use ouro_vfs::{Fetch, FetchError, Mounted, Vfs, VolumeNo};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -150,19 +150,37 @@ impl World {
             }
             BlobRef { id: blob_id(part), len: part.len() as u32, at: None }
         });
-        let content = Content::Chunks(chunks.collect());
-        let place = Place { parent: FileId::ROOT, name: name(text) };
-        let mut file = FileDelta::new(FileId::new(DeviceNo(9), seq as u32 + 100), Kind::File, None);
+        self.learn(seq, Kind::File, FileId::ROOT, text, Some(Content::Chunks(chunks.collect())));
+    }
+
+    /// What another device made; returns its id.
+    pub(crate) fn learn(&self, seq: u64, kind: Kind, parent: FileId, text: &str, content: Option<Content>) -> FileId {
+        let place = Place { parent, name: name(text) };
+        let id = FileId::new(DeviceNo(9), seq as u32 + 100);
+        let mut file = FileDelta::new(id, kind, None);
         let at = place.clone();
         file.placements.push(AddedPlacement { slot: 0, place, was: None, by_rule: false, removed: false });
-        file.content = Some(AddedContent { value: Some(content), at, by_rule: false });
-        file.attributes = Some(Attributes { mode: 0o644, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: Vec::new() });
+        file.content = content.map(|value| AddedContent { value: Some(value), at, by_rule: false });
+        file.attributes = Some(Attributes { mode: 0o755, mtime_ns: 1, ctime_ns: 1, rdev: 0, xattrs: Vec::new() });
         let hlc = Hlc::from_millis((Machine.wall_ns() / 1_000_000) as u64);
         let parents = self.volume.heads();
         let delta = Delta { files: vec![file] };
         let (device, hash, message) = (DeviceNo(9), RecordHash([seq as u8; 32]), String::new());
         let commit = Commit { device, seq: Seq(seq), hash, hlc, parents, message, delta, checkpoint: None };
         self.volume.learn(&commit).expect("a good commit");
+        id
+    }
+
+    /// Begins anew on what another device has committed.
+    pub(crate) fn begin_anew_on(&self, other: &World) {
+        let input = other.volume.checkpoint_input();
+        let (cache, mut nodes) = (other.volume.nodes(), Vec::<NewNode>::new());
+        let keep = &mut |node| nodes.push(node);
+        let root = tree::update(cache, cache.params(), input.root.as_ref(), &input.changes, keep).expect("all is here");
+        let encoded: Vec<_> = nodes.iter().map(|n| (n.reference.id, n.encode(&|_| None))).collect();
+        self.volume.nodes().store().put_many(&encoded).expect("room on the disk");
+        let checkpoint = Announced { root, covers: input.covers, digest: input.digest };
+        self.volume.adopt(&checkpoint).expect("all is here");
     }
 }
 

@@ -8,14 +8,20 @@ use super::{Counts, Volume, VolumeError};
 use crate::ledger::Write;
 use ouro_core::codec::encode_file_delta;
 use ouro_core::id::{DeviceNo, FileId, NodeId};
-use ouro_core::row::{Key, Row, RowChanges};
+use ouro_core::name::Name;
+use ouro_core::render;
+use ouro_core::row::{Key, Row, RowChanges, Rows};
+use ouro_core::state::File;
 use ouro_core::tree::{self, NodeRef};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Rounds of reading ahead before the rest is read with the lock held: each one reads what came up during the one before.
 const ROUNDS_MAX: usize = 4;
+/// Names of the root that are listed at once.
+const NAMES_AT_ONCE: usize = 1024;
 
 impl Volume {
     /// Moves on to a checkpoint. Its index nodes need not be here. If every commit in it is known, nothing that is seen changes and only
@@ -152,10 +158,11 @@ impl Volume {
                 let holding = self.hold_unknown(state, &fresh, gone)?;
                 let pending = state.pending.files.values().chain(&holding);
                 fresh.overlay(&self.nodes, state.sealed.as_ref(), pending)?;
-                let mut directories: Vec<FileId> = Vec::new();
-                directories.extend(fresh.live.keys().chain(state.live.keys()).map(|k| k.directory));
-                directories.push(FileId::ROOT);
-                self.end_revived_orphans(state, &fresh.live)?;
+                let open = self.changes_of_open(state, &fresh)?;
+                let bindings = self.names_in_root(state, &fresh)?;
+                // From here on nothing fails but the disk.
+                self.end_revived_orphans(state, &open)?;
+                self.adopt_orphans(state, &open, true);
                 let mut unit = vec![encode::checkpoint(checkpoint)];
                 for delta in holding {
                     let (generation, file) = (state.generation, delta.id);
@@ -172,13 +179,87 @@ impl Volume {
                 state.covers_digest = checkpoint.digest;
                 state.since = since;
                 self.heed_heads(state);
-                Change { directories, ..Change::default() }
+                // The trees may differ anywhere, and nodes of the old one may be nowhere any more: nobody compares them.
+                Change { all: true, bindings, ..Change::default() }
             };
             change.tidy();
             self.announce(&change);
             return Ok(());
         }
     }
+
+    /// What becomes of the records of files that are open here when this device begins anew: of one that lost its last name here and is there
+    /// again, and of one that is there no more.
+    fn changes_of_open(&self, state: &State, fresh: &Built) -> Result<RowChanges, VolumeError> {
+        let (before, after) = (state.live_rows(&self.nodes), fresh.seen(&self.nodes));
+        let mut changes = RowChanges::new();
+        for (file, open) in &state.open {
+            match &open.orphan {
+                // Nobody else can have brought back what nobody else knew.
+                Some(orphan) if orphan.record.is_unheard_of() => {}
+                Some(orphan) => {
+                    let found = find_brought_back(&after, *file, &orphan.record)?;
+                    changes.extend(found.map(|(key, record)| (key, Some(Row::Record(record)))));
+                }
+                None => {
+                    // A conflict copy has no record. One that is not on this device any more need not be anywhere: who has the file
+                    // open does without.
+                    let Ok(Some((key, _))) = before.find(*file) else { continue };
+                    let stays = matches!(after.get(&key)?, Some(Row::Record(_)));
+                    if !stays && after.find(*file)?.is_none() {
+                        changes.insert(key, None);
+                    }
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    /// All names that the root of the box will have. The kernel may remember of each that there was nothing; of names in any other directory
+    /// it forgets that with the directory's own name.
+    fn names_in_root(&self, state: &State, fresh: &Built) -> Result<Vec<(FileId, Name)>, VolumeError> {
+        if state.heads.is_empty() {
+            // Of a box that has not begun the kernel keeps no names.
+            return Ok(Vec::new());
+        }
+        let rows = fresh.seen(&self.nodes);
+        let members = render::members(&rows, FileId::ROOT)?;
+        let (mut names, mut after) = (Vec::new(), None);
+        loop {
+            let page = render::list(&rows, state, &members, after.as_ref(), NAMES_AT_ONCE)?;
+            names.extend(page.entries.into_iter().map(|seen| (FileId::ROOT, seen.name)));
+            after = page.next;
+            if after.is_none() {
+                return Ok(names);
+            }
+        }
+    }
+}
+
+/// The record of a file that had this one when it lost its last name here. Most with a derived id are conflict copies that ended and are nowhere:
+/// every node would be read for that. They are looked for where they are if somebody wrote to them, and in the directories where they were.
+fn find_brought_back(rows: &dyn Rows, file: FileId, was: &File) -> Result<Option<(Key, Arc<File>)>, VolumeError> {
+    if !file.is_derived() {
+        return Ok(rows.find(file)?);
+    }
+    let homeless = Key::homeless(file);
+    if let Some(Row::Record(record)) = rows.get(&homeless)? {
+        return Ok(Some((homeless, record)));
+    }
+    let named = was.placements.iter().map(|placement| placement.place.parent);
+    let directories: BTreeSet<FileId> = named.chain(was.contents.iter().map(|content| content.at.parent)).collect();
+    let mut found = None;
+    for directory in directories {
+        rows.scan(&Key::header(directory), &mut |key, row| match row {
+            _ if key.directory != directory => ControlFlow::Break(()),
+            Row::Record(record) if key.file == file => {
+                found = Some((key.clone(), Arc::clone(record)));
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        })?;
+    }
+    Ok(found)
 }
 
 fn reaches(far: &BTreeMap<DeviceNo, Head>, near: &BTreeMap<DeviceNo, Head>) -> bool {

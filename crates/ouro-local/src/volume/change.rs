@@ -17,12 +17,15 @@ pub struct Change {
     pub renumbered: Vec<(FileId, Name)>,
     /// The directories' times are as their records say, whatever changed in them.
     pub timeless: bool,
+    /// Anything may have changed: what else is said here names only what nobody can know of who saw the state before.
+    pub all: bool,
 }
 
 impl Change {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.bindings.is_empty() && self.files.is_empty() && self.directories.is_empty() && self.renumbered.is_empty()
+        let names_none = self.bindings.is_empty() && self.renumbered.is_empty();
+        names_none && self.files.is_empty() && self.directories.is_empty() && !self.all
     }
 
     /// Tells bindings from contents: a key that had a row and still has one is a changed file, every other is a changed binding.
@@ -51,6 +54,7 @@ impl Change {
         self.directories.append(&mut other.directories);
         self.renumbered.append(&mut other.renumbered);
         self.timeless |= other.timeless;
+        self.all |= other.all;
     }
 
     /// Tells it by the ids that files have now.

@@ -451,16 +451,18 @@ impl Built {
         TreeRows { nodes, root: self.root.as_ref(), changes: &self.base }
     }
 
+    /// The rows that are seen.
+    pub(crate) fn seen<'a>(&'a self, nodes: &'a super::NodeCache) -> TreeRows<'a, super::NodeCache> {
+        TreeRows { nodes, root: self.root.as_ref(), changes: &self.live }
+    }
+
     /// Whether what is sealed is in the committed rows.
     pub(crate) fn holds(&self, sealed: &super::Sealed) -> bool {
         self.heads.get(&sealed.version.device).is_some_and(|head| head.seq >= sealed.version.seq)
     }
 
     fn on_top(&mut self, nodes: &super::NodeCache, delta: &Delta, version: Version) -> Result<(), VolumeError> {
-        let (changes, _) = {
-            let rows = TreeRows { nodes, root: self.root.as_ref(), changes: &self.live };
-            apply::apply_unseen(&rows, delta, version)?
-        };
+        let (changes, _) = apply::apply_unseen(&self.seen(nodes), delta, version)?;
         self.live.extend(changes);
         Ok(())
     }

@@ -6,6 +6,7 @@ mod device;
 mod faults;
 mod held;
 mod idle;
+mod open;
 mod purging;
 mod references;
 mod several;

@@ -6,7 +6,7 @@ use ouro_core::delta::{AddedContent, AddedPlacement, FileDelta, Register};
 use ouro_core::id::{DeviceNo, FileId, Version};
 use ouro_core::state::{Kind, Place};
 use ouro_vfs::{Caller, Errno, FetchError, Mounted, NodeNo, RenameHow, Stop, Vfs, VfsOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -389,4 +389,52 @@ fn a_wait_is_something_to_carry_away() {
         vfs.read(&ROOT, node, handle, 0, 10).unwrap()
     });
     assert_eq!(task.join().unwrap(), bytes[..10]);
+}
+
+/// What a checkpoint changes that holds commits this device never learnt was told to nobody, except where something of its own lies on top.
+#[test]
+fn the_kernel_forgets_all_it_knows_of_a_box_that_begins_anew() {
+    let (world, other) = (World::new(), World::new());
+    let directory = FileId::new(DeviceNo(9), 16);
+    let place = |text: &str| Place { parent: directory, name: name(text) };
+    let text = |bytes: &[u8]| Some(Content::Inline(bytes.into()));
+    for each in [&world, &other] {
+        let files = [(17, "edited"), (18, "gone"), (19, "open"), (20, "stays")];
+        let files = files.map(|(counter, name)| made(counter, Kind::File, directory, name, text(b"1")));
+        each.learn(1, [made(16, Kind::Directory, FileId::ROOT, "d", None)].into_iter().chain(files).collect());
+    }
+    let d = world.node("d");
+    let [edited, gone, open, stays] = ["d/edited", "d/gone", "d/open", "d/stays"].map(|path| world.node(path));
+    assert_eq!(errno(world.find("new")), Errno::NoEntry, "and the kernel remembers that");
+    let handle = world.vfs.open(&ROOT, open, READ).unwrap();
+    let version = {
+        let view = other.volume.view();
+        ouro_core::render::lookup(&view, &view, &[directory], &name("open")).unwrap().unwrap().file().contents[0]
+            .version
+    };
+    let mut edit = made(17, Kind::File, directory, "edited", text(b"11"));
+    edit.placements.clear();
+    edit.hint = Some(place("edited"));
+    edit.replaced = vec![(Register::Content, version), (Register::Attributes, version)];
+    let removed = [(18, "gone"), (19, "open")].map(|(counter, text)| {
+        let mut removed = FileDelta::new(FileId::new(DeviceNo(9), counter), Kind::File, Some(place(text)));
+        let all = [Register::Placement { slot: 0 }, Register::Content, Register::Attributes];
+        removed.replaced = all.map(|register| (register, version)).into();
+        removed
+    });
+    let new = made(21, Kind::File, FileId::ROOT, "new", text(b"new"));
+    other.learn(2, [edit, new].into_iter().chain(removed).collect());
+    world.told.take();
+    world.volume.adopt(&other.checkpoint_in(&world)).unwrap();
+    let told: BTreeSet<String> = world.told.take().into_iter().collect();
+    let entries = ["edited", "gone", "open", "stays"].map(|name| format!("entry {} {name}", d.0));
+    let nodes = [NodeNo::ROOT, d, edited, gone, open, stays].map(|node| format!("node {}", node.0));
+    let expected = entries.into_iter().chain(nodes).chain(["entry 1 d".into(), "entry 1 new".into()]);
+    assert_eq!(told, expected.collect());
+    assert_eq!(world.vfs.getattr(edited, None).unwrap().size, 2);
+    assert_eq!(world.names(d), ["edited", "stays"]);
+    // Who has it open reads on.
+    assert_eq!(world.vfs.read(&ROOT, open, handle, 0, 10).unwrap(), b"1");
+    world.vfs.release(open, handle);
+    assert_eq!(errno(world.vfs.getattr(open, None)), Errno::Stale);
 }

@@ -1,10 +1,7 @@
 //! Listings against the truth while names come and go, and commits and checkpoints go by as fast as they can.
 
 use crate::support::{ROOT, World};
-use ouro_core::id::NodeId;
 use ouro_core::state::Kind;
-use ouro_core::tree::{self, NewNode};
-use ouro_local::volume::Announced;
 use ouro_vfs::{NodeNo, RenameHow};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -18,17 +15,6 @@ const WRITERS: u32 = 3;
 fn rounds() -> u32 {
     let long = std::env::var_os("OUROBOX_LONG").is_some_and(|value| value == "1");
     if long { 2_000 } else { 12 }
-}
-
-/// Folds what is committed into the tree and moves on to it, as the sync does.
-fn checkpoint(world: &World) {
-    let input = world.volume.checkpoint_input();
-    let (cache, mut nodes) = (world.volume.nodes(), Vec::<NewNode>::new());
-    let keep = &mut |node| nodes.push(node);
-    let root = tree::update(cache, cache.params(), input.root.as_ref(), &input.changes, keep).unwrap();
-    let encoded: Vec<(NodeId, Vec<u8>)> = nodes.iter().map(|n| (n.reference.id, n.encode(&|_| None))).collect();
-    cache.store().put_many(&encoded).unwrap();
-    world.volume.adopt(&Announced { root, covers: input.covers, digest: input.digest }).unwrap();
 }
 
 /// The names of a directory as a door takes them: a few of each page, the rest asked for again.
@@ -115,7 +101,7 @@ fn listings_are_what_is_there_while_commits_and_checkpoints_go_by() {
             while !ends.load(Ordering::Relaxed) {
                 if world.publish() {
                     published.fetch_add(1, Ordering::Relaxed);
-                    checkpoint(world);
+                    world.volume.adopt(&world.checkpoint_in(world)).unwrap();
                 }
             }
         });

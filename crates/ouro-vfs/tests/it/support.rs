@@ -4,13 +4,13 @@ use futures::channel::oneshot;
 use futures::executor::block_on;
 use ouro_core::content::{BlobRef, Content};
 use ouro_core::delta::{AddedContent, AddedPlacement, Delta, FileDelta};
-use ouro_core::id::{BlobId, DeviceNo, FileId, Hlc, RecordHash, Seq};
+use ouro_core::id::{BlobId, DeviceNo, FileId, Hlc, NodeId, RecordHash, Seq};
 use ouro_core::name::Name;
 use ouro_core::port::{BoxFuture, Clock, Runtime};
 use ouro_core::row::Missing;
 use ouro_core::state::{Attributes, Kind, Place};
-use ouro_core::tree::TreeParams;
-use ouro_local::volume::{Commit, LogWalk, Volume, VolumeOptions, VolumePorts};
+use ouro_core::tree::{self, NewNode, TreeParams};
+use ouro_local::volume::{Announced, Commit, LogWalk, Volume, VolumeOptions, VolumePorts};
 use ouro_vfs::{
     Caller, Fetch, FetchError, Invalidate, Mounted, NodeNo, OpenFlags, Processes, Reply, Stat, Stop, Vfs, VfsOptions,
     VolumeNo,
@@ -246,6 +246,17 @@ impl World {
         let hash = RecordHash([seq as u8; 32]);
         let (device, seq, message) = (DeviceNo(9), Seq(seq), String::new());
         self.volume.learn(&Commit { device, seq, hash, hlc, parents, message, delta, checkpoint: None }).unwrap();
+    }
+
+    /// Folds what is committed into a tree whose nodes another device, or this one, has.
+    pub(crate) fn checkpoint_in(&self, there: &World) -> Announced {
+        let input = self.volume.checkpoint_input();
+        let (cache, mut nodes) = (self.volume.nodes(), Vec::<NewNode>::new());
+        let keep = &mut |node| nodes.push(node);
+        let root = tree::update(cache, cache.params(), input.root.as_ref(), &input.changes, keep).unwrap();
+        let encoded: Vec<(NodeId, Vec<u8>)> = nodes.iter().map(|n| (n.reference.id, n.encode(&|_| None))).collect();
+        there.volume.nodes().store().put_many(&encoded).unwrap();
+        Announced { root, covers: input.covers, digest: input.digest }
     }
 
     // Short forms, as root.
