@@ -149,9 +149,8 @@ impl GoingOn<'_> {
         files: &BTreeSet<FileId>,
     ) -> Result<BTreeSet<FileId>, VolumeError> {
         let mut found = BTreeSet::new();
-        for key in changed {
+        for key in changed.filter(|key| files.contains(&key.file)) {
             if let Some(Row::Record(before)) = self.rows.get(key)?
-                && files.contains(&before.id)
                 && self.over_all(&before)?.is_none()
             {
                 found.insert(before.id);

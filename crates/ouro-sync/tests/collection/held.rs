@@ -21,6 +21,15 @@ fn collect_twice(device: &Device) {
     }
 }
 
+/// Two devices that know the directory `d0` and the file `g` in it.
+fn with_a_file(world: &mut World) -> (Device, Device, Vec<FileId>) {
+    let (ada, bob, made) = with_directories(world, 1);
+    put(&ada, made[0], "g");
+    ada.push();
+    bob.pull();
+    (ada, bob, made)
+}
+
 #[test]
 fn who_has_no_node_of_the_old_tree_any_more_begins_anew_all_the_same() {
     let mut world = World::new();
@@ -56,10 +65,7 @@ fn who_has_no_node_of_the_old_tree_any_more_begins_anew_all_the_same() {
 #[test]
 fn what_came_back_in_a_purged_directory_stays_where_it_is_on_who_begins_anew_on_the_next_checkpoint() {
     let mut world = World::new();
-    let (ada, bob, made) = with_directories(&mut world, 1);
-    put(&ada, made[0], "g");
-    ada.push();
-    bob.pull();
+    let (ada, bob, made) = with_a_file(&mut world);
     let carol = world.join();
     carol.pull();
     let g = seen(&carol, &["d0", "g"]).unwrap();
@@ -128,10 +134,7 @@ fn others_hear_of_every_name_that_is_another_when_a_held_directory_goes() {
 #[test]
 fn of_a_held_directory_that_was_removed_once_more_nothing_is_published() {
     let mut world = World::new();
-    let (ada, bob, made) = with_directories(&mut world, 1);
-    put(&ada, made[0], "g");
-    ada.push();
-    bob.pull();
+    let (ada, bob, made) = with_a_file(&mut world);
     let (carol, dave) = (world.join(), world.join());
     carol.pull();
     let g = seen(&carol, &["d0", "g"]).unwrap();

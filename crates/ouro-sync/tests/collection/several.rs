@@ -9,6 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Begins a collection on a device whose list does not show the one that was begun, as a stale one would not. Returns what it keeps.
+fn begin_unaware(world: &World, device: &Device) -> Retention {
+    let begun = world.listed("gc/");
+    world.replace(&begun, &Objects::new());
+    let kept = Retention { all_ms: HOUR_MS, ..NOTHING_KEPT };
+    assert!(matches!(device.collect(kept).stage, Stage::Waiting(_)));
+    world.replace(&Objects::new(), &begun);
+    kept
+}
+
 fn immediate() -> CollectOptions {
     CollectOptions { retention: NOTHING_KEPT, grace_ms: 0, dry_run: false }
 }
@@ -430,12 +440,7 @@ fn who_stands_on_the_checkpoint_of_a_collection_that_lost_steps_down_from_it() {
     }
     bob.pull();
     assert!(matches!(ada.collect(NOTHING_KEPT).stage, Stage::Waiting(_)));
-    // Bob's list does not show it, as a stale one would not.
-    let of_ada = world.listed("gc/");
-    world.replace(&of_ada, &Objects::new());
-    let kept = Retention { all_ms: HOUR_MS, ..NOTHING_KEPT };
-    assert!(matches!(bob.collect(kept).stage, Stage::Waiting(_)));
-    world.replace(&Objects::new(), &of_ada);
+    let kept = begin_unaware(&world, &bob);
     ada.look();
     assert_eq!(bob.collect(kept).stage, Stage::Ended);
     for device in [&ada, &bob] {
@@ -471,12 +476,7 @@ fn the_checkpoint_of_a_collection_that_lost_is_nobodys_after_a_restart() {
         device.restart();
         assert_eq!(device.volume().standing().unwrap().covers, lost.covers);
     }
-    // Bob's list does not show it, as a stale one would not.
-    let of_ada = world.listed("gc/");
-    world.replace(&of_ada, &Objects::new());
-    let kept = Retention { all_ms: HOUR_MS, ..NOTHING_KEPT };
-    assert!(matches!(bob.collect(kept).stage, Stage::Waiting(_)));
-    world.replace(&Objects::new(), &of_ada);
+    let kept = begin_unaware(&world, &bob);
     ada.look();
     carol.look();
     assert_eq!(bob.collect(kept).stage, Stage::Ended);
